@@ -1,0 +1,21 @@
+from snakemake.utils import min_version
+
+min_version("9.16")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/datasets.smk"
+include: "rules/training.smk"
+include: "rules/aggregation.smk"
+include: "rules/theory.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        [figure_files(name) for name in CONFIG.figures],

@@ -1,0 +1,17 @@
+rule dataset:
+    output:
+        LAYOUT.dataset("{experiment}", "{dataset}"),
+    log:
+        LAYOUT.log("dataset/{experiment}/{dataset}"),
+    benchmark:
+        LAYOUT.benchmark("dataset/{experiment}/{dataset}")
+    params:
+        specification=lambda w: CONFIG.dataset(w.experiment, int(w.dataset)).model_dump_json(),
+        code=code_digest("grokphase.datasets"),
+    resources:
+        mem_mb=500,
+        runtime=5,
+    localrule: True
+    shell:
+        "{PYTHON} -m grokphase dataset --specification {params.specification:q}"
+        " --output {output:q} > {log:q} 2>&1"

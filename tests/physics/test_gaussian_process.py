@@ -1,0 +1,137 @@
+"""Gaussian-process baseline against Monte Carlo and direct linear algebra."""
+
+import math
+
+import numpy as np
+import pytest
+from grokphase.parameters import TeacherStudent
+from grokphase.theory import gaussian_process as gp
+from scipy.special import erf
+
+SMALL = TeacherStudent(
+    input_dim=6,
+    width=50,
+    train_size=40,
+    weight_variance=2.0,
+    readout_variance=3.0,
+    noise=0.1,
+    cubic_strength=-0.3,
+)
+
+
+def problem(parameters, n, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, parameters.input_dim))
+    w = rng.standard_normal(parameters.input_dim)
+    return x, w / np.linalg.norm(w)
+
+
+def test_kernel_is_the_covariance_of_random_networks():
+    x, _ = problem(SMALL, 4)
+    rng = np.random.default_rng(3)
+    scale = math.sqrt(SMALL.weight_variance / SMALL.input_dim)
+    features = erf(scale * rng.standard_normal((200_000, SMALL.input_dim)) @ x.T)
+    products = SMALL.readout_variance * features[:, :, None] * features[:, None, :]
+    error = products.std(axis=0) / math.sqrt(len(products))
+    assert (np.abs(products.mean(axis=0) - gp.kernel(x, x, SMALL)) < 5 * error).all()
+
+
+@pytest.mark.parametrize("degrees", [1, 5, 149, 4000])
+def test_chi_square_rule_has_the_right_moments(degrees):
+    nodes, weights = gp.chi_square_rule(degrees, 24)
+    assert weights.sum() == pytest.approx(1, rel=1e-12)
+    moment = 1.0
+    for k in range(6):
+        moment *= degrees + 2 * k
+        assert weights @ nodes ** (k + 1) == pytest.approx(moment, rel=1e-9)
+
+
+@pytest.mark.parametrize("order", [24, 48])
+def test_kernel_overlaps_match_monte_carlo(order):
+    x, w = problem(SMALL, 5)
+    x *= np.linspace(0.5, 3, 5)[:, None]
+    linear, cubic = gp.kernel_overlaps(x, w, SMALL, order=order)
+    rng = np.random.default_rng(7)
+    samples = rng.standard_normal((400_000, SMALL.input_dim))
+    z = samples @ w
+    values = gp.kernel(samples, x, SMALL)
+    # The linear part of the kernel is taken out of the cubic average: it only adds noise.
+    first = values * z[:, None]
+    error = first.std(axis=0) / math.sqrt(len(z))
+    assert (np.abs(first.mean(axis=0) - linear) < 5 * error).all()
+    slope = np.linalg.lstsq(samples, values, rcond=None)[0]
+    third = (values - samples @ slope) * ((z**3 - 3 * z) / 6)[:, None]
+    error = third.std(axis=0) / math.sqrt(len(z))
+    assert (np.abs(third.mean(axis=0) - cubic) < 6 * error).all()
+    assert (np.abs(cubic) > 10 * error).any()
+
+
+def test_kernel_overlaps_in_one_dimension():
+    line = SMALL.model_copy(update={"input_dim": 1, "weight_variance": 0.2})
+    x = np.array([[0.7], [-1.2], [0.0]])
+    linear, cubic = gp.kernel_overlaps(x, [1.0], line, order=80)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    values = gp.kernel(nodes[:, None], x, line) * (weights / weights.sum())[:, None]
+    np.testing.assert_allclose(linear, nodes @ values, atol=1e-7)
+    np.testing.assert_allclose(cubic, (nodes**3 - 3 * nodes) @ values / 6, atol=1e-6)
+
+
+def test_predictions_match_the_posterior_mean_on_a_test_set():
+    x, w = problem(SMALL, 40)
+    noises, strengths = [0.05, 0.4], [-0.3, 0.0, 0.5]
+    overlaps = gp.predict_overlaps(x, w, noises, strengths, SMALL)
+    assert overlaps.linear.shape == overlaps.cubic.shape == (2, 3)
+    rng = np.random.default_rng(11)
+    test = rng.standard_normal((400_000, SMALL.input_dim))
+    z = test @ w
+    field = x @ w
+    cross, gram = gp.kernel(test, x, SMALL), gp.kernel(x, x, SMALL)
+    for i, noise in enumerate(noises):
+        for j, strength in enumerate(strengths):
+            y = field + strength * (field**3 - 3 * field)
+            f = cross @ np.linalg.solve(gram + noise * np.eye(40), y)
+            for computed, target in (
+                (overlaps.linear[i, j], f * z),
+                (overlaps.cubic[i, j], f * (z**3 - 3 * z) / 6),
+            ):
+                error = target.std() / math.sqrt(target.size)
+                assert abs(target.mean() - computed) < 5 * error
+
+
+def test_many_noises_use_the_eigendecomposition_and_agree():
+    x, w = problem(SMALL, 40)
+    noises = np.geomspace(0.01, 1, 20)
+    many = gp.predict_overlaps(x, w, noises, [-0.3], SMALL)
+    few = gp.predict_overlaps(x, w, noises[::5], [-0.3], SMALL)
+    np.testing.assert_allclose(many.linear[::5], few.linear, rtol=1e-9)
+    np.testing.assert_allclose(many.cubic[::5], few.cubic, rtol=1e-9)
+
+
+def test_lazy_network_learns_the_linear_part_and_none_of_the_cubic_one():
+    paper = TeacherStudent(
+        input_dim=150,
+        width=700,
+        train_size=1500,
+        weight_variance=0.5,
+        readout_variance=8.0,
+        noise=0.18,
+        cubic_strength=-0.3,
+    )
+    x, w = problem(paper, 1500)
+    overlaps = gp.predict_overlaps(x, w, 0.05, [-0.3, -0.6], paper)
+    assert (overlaps.linear > 0.85).all()
+    assert (np.abs(overlaps.cubic) < 0.02 * 0.3).all()
+
+
+def test_errors_name_what_is_wrong():
+    x, w = problem(SMALL, 10)
+    with pytest.raises(ValueError, match="inputs must have shape"):
+        gp.predict_overlaps(x[:, :3], w, 0.1, 0.1, SMALL)
+    with pytest.raises(ValueError, match="unit length"):
+        gp.predict_overlaps(x, 2 * w, 0.1, 0.1, SMALL)
+    with pytest.raises(ValueError, match="teacher must have shape"):
+        gp.predict_overlaps(x, w[:2], 0.1, 0.1, SMALL)
+    with pytest.raises(ValueError, match="noises must be positive"):
+        gp.predict_overlaps(x, w, [0.1, -0.1], 0.1, SMALL)
+    with pytest.raises(ValueError, match="cubic_strengths"):
+        gp.predict_overlaps(x, w, 0.1, [[0.1]], SMALL)

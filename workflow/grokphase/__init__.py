@@ -1,0 +1,1 @@
+"""Grokphase: grokking as a first-order phase transition, regenerated and tested."""

@@ -1,0 +1,5 @@
+"""``python -m grokphase`` is the command ``grokphase``."""
+
+from grokphase.cli import main
+
+main()

@@ -1,0 +1,212 @@
+"""The aggregation stage: shards of one point to its histogram, outputs and diagnostics."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from grokphase.errors import GrokphaseError
+from grokphase.sampling.diagnostics import Diagnostics, diagnose
+from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.storage import read_table, write_table
+from grokphase.tables import aggregates, shards
+from grokphase.tables.observables import OBSERVABLES
+
+_log = logging.getLogger(__name__)
+
+
+class Networks(NamedTuple):
+    """All networks of one point.
+
+    dataset [networks]; start [networks]; acceptance [networks]; draws: observable ->
+    [networks, draws]; overlap_counts [networks, FINE_BINS + 2].
+    """
+
+    dataset: NDArray[np.int_]
+    start: list[str]
+    acceptance: NDArray[np.float64]
+    draws: dict[str, NDArray[np.float64]]
+    overlap_counts: NDArray[np.int64]
+
+
+def aggregate(
+    specification: AggregationSpecification,
+    shard_files: list[Path],
+    histogram_file: Path,
+    outputs_file: Path,
+    diagnostics_file: Path,
+) -> None:
+    """Combine the shards of one point.
+
+    Raises GrokphaseError for a shard that is damaged, or if the shards do not hold exactly the
+    networks of the specification. A point that is not converged is named in the log.
+    """
+    observables = OBSERVABLES[specification.model]
+    networks = _read(specification, shard_files, observables)
+    provenance = specification.model_dump(mode="json")
+    write_table(
+        histogram_file,
+        histogram(
+            networks.overlap_counts,
+            _subsets(networks.dataset, specification),
+            specification.histogram,
+        ),
+        provenance,
+    )
+    write_table(outputs_file, outputs(networks, specification), provenance)
+    table = diagnostics(networks, specification, observables)
+    row = table.to_pylist()[0]
+    if not row["converged"]:
+        _log.warning(f"{specification.point} is NOT CONVERGED: {row['problems']}")
+    write_table(diagnostics_file, table, provenance)
+
+
+def _read(
+    specification: AggregationSpecification, files: list[Path], observables: tuple[str, ...]
+) -> Networks:
+    table = pa.concat_tables([read_table(path, shards.schema(observables)) for path in files])
+    table = table.sort_by([("dataset", "ascending"), ("start", "descending")])
+    dataset = table["dataset"].to_numpy()
+    wanted = np.repeat(np.arange(specification.datasets), specification.networks_per_dataset)
+    if not np.array_equal(dataset, wanted):
+        raise GrokphaseError(
+            f"the shards of {specification.point} hold networks of datasets "
+            f"{sorted(set(dataset.tolist()))}, but {specification.networks_per_dataset} networks "
+            f"of each of {specification.datasets} datasets are wanted; delete "
+            f"{files[0].parent} and run again"
+        )
+    return Networks(
+        dataset,
+        table["start"].to_pylist(),
+        table["acceptance"].to_numpy().astype(np.float64),
+        {name: _matrix(table, name).astype(np.float64) for name in observables},
+        _matrix(table, "overlap_counts"),
+    )
+
+
+def _matrix(table: pa.Table, column: str) -> NDArray[Any]:
+    """A list column of equal lengths as an array [rows, length]."""
+    values = table[column].combine_chunks()
+    return values.flatten().to_numpy().reshape(len(values), -1)
+
+
+def _subsets(
+    dataset: NDArray[np.int_], specification: AggregationSpecification
+) -> NDArray[np.int_]:
+    """Subset of each network: consecutive datasets in equal groups."""
+    return dataset * specification.subsets // specification.datasets
+
+
+def rebin(counts: NDArray[np.int64], bins: Histogram) -> NDArray[np.int64]:
+    """Fine counts [..., FINE_BINS + 2] summed into the bins [..., bins]; the rest is dropped."""
+    per_bin = round(bins.bin_width / shards.FINE_WIDTH)
+    first = 1 + (shards.FINE_BINS - per_bin * bins.bins) // 2
+    inside = counts[..., first : first + per_bin * bins.bins]
+    return inside.reshape(*counts.shape[:-1], bins.bins, per_bin).sum(axis=-1)
+
+
+def histogram(
+    overlap_counts: NDArray[np.int64], subsets: NDArray[np.int_], bins: Histogram
+) -> pa.Table:
+    """Density of q and its action -log p with standard errors.
+
+    The action is that of the mean density over subsets, and its error the subsets' standard error
+    of the density divided by the density. (The mean of the subsets' -log p would be biased upwards
+    where counts are few, and undefined where a subset has none.)
+    """
+    counts = rebin(overlap_counts, bins)
+    labels = np.unique(subsets)
+    totals = overlap_counts.sum(axis=1)
+    density = np.stack(
+        [
+            counts[subsets == s].sum(axis=0) / (totals[subsets == s].sum() * bins.bin_width)
+            for s in labels
+        ]
+    )
+    mean = density.mean(axis=0)
+    error = density.std(axis=0, ddof=1) / np.sqrt(len(labels))
+    seen = mean > 0
+    action = np.where(seen, -np.log(np.where(seen, mean, 1.0)), np.nan)
+    edges = (np.arange(bins.bins + 1) - bins.bins / 2) * bins.bin_width
+    return pa.Table.from_pydict(
+        {
+            "bin_left": edges[:-1],
+            "bin_right": edges[1:],
+            "count": counts.sum(axis=0),
+            "networks": (counts > 0).sum(axis=0),
+            "density": mean,
+            "action": action,
+            "action_error": np.where(seen, error / np.where(seen, mean, 1.0), np.nan),
+        },
+        schema=aggregates.HISTOGRAM,
+    )
+
+
+def outputs(networks: Networks, specification: AggregationSpecification) -> pa.Table:
+    """Mean and errors of every observable."""
+    subsets = _subsets(networks.dataset, specification)
+    rows = []
+    for name, draws in networks.draws.items():
+        network_means = draws.mean(axis=1)
+        by_dataset = _group_means(network_means, networks.dataset)
+        by_subset = _group_means(network_means, subsets)
+        rows.append(
+            {
+                "observable": name,
+                "mean": network_means.mean(),
+                "subset_error": _standard_error(by_subset),
+                "dataset_error": _standard_error(by_dataset),
+                "dataset_spread": by_dataset.std(ddof=1),
+                "network_spread": np.sqrt(draws.var(axis=1).mean()),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=aggregates.OUTPUTS)
+
+
+def _group_means(values: NDArray[np.float64], groups: NDArray[np.int_]) -> NDArray[np.float64]:
+    return np.array([values[groups == group].mean() for group in np.unique(groups)])
+
+
+def _standard_error(means: NDArray[np.float64]) -> float:
+    return float(means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def diagnostics(
+    networks: Networks, specification: AggregationSpecification, observables: tuple[str, ...]
+) -> pa.Table:
+    """The diagnostics row of one point, with its verdict."""
+    found = {
+        name: diagnose(networks.draws[name], networks.dataset, networks.start)
+        for name in observables
+    }
+    failures = [
+        failure
+        for name, one in found.items()
+        for failure in _failures(name, one, specification.convergence)
+    ]
+    first = next(iter(networks.draws.values()))
+    row: dict[str, Any] = {
+        "point": specification.point,
+        "networks": first.shape[0],
+        "draws": first.shape[1],
+        "acceptance": networks.acceptance.mean(),
+        "problems": "; ".join(failures),
+        "converged": not failures,
+    }
+    for name, one in found.items():
+        row |= {f"{diagnostic}_{name}": value for diagnostic, value in one._asdict().items()}
+    return pa.Table.from_pylist([row], schema=aggregates.diagnostics(observables))
+
+
+def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
+    """What is out of bounds; a diagnostic that cannot be computed is out of bounds too."""
+    failures = []
+    if not one.nested_rhat <= bounds.nested_rhat:
+        failures.append(f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}")
+    for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
+        if not value >= bounds.ess:
+            failures.append(f"{label} ESS of {name} is {value:.0f} < {bounds.ess:g}")
+    return failures

@@ -1,0 +1,405 @@
+"""The command line: one subcommand per stage of the pipeline.
+
+Modules that compute are imported inside the subcommands: JAX reads its settings from the
+environment when it is imported, and planning a workflow must not pay for it.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from grokphase.config import Config, load_config
+from grokphase.errors import GrokphaseError
+from grokphase.layout import (
+    AGGREGATES,
+    FIGURE_SUFFIXES,
+    THEORY_TABLES,
+    Layout,
+    default_cache,
+    parse_range,
+    range_name,
+)
+from grokphase.specifications.aggregation import AggregationSpecification
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.figure import FigureSpecification
+from grokphase.specifications.theory import BaselineSpecification, TheorySpecification
+from grokphase.specifications.training import TrainingSpecification
+
+PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Prints a GrokphaseError as one message instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GrokphaseError as error:
+            _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="grokphase")
+def cli() -> None:
+    """Grokking as a first-order phase transition, regenerated and tested.
+
+    Snakemake runs these stages in order; each can also be run by hand, on an experiment of a
+    configuration file. Files are read and written where the workflow keeps them, unless an option
+    says otherwise.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("jax").setLevel(logging.WARNING)
+
+
+def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that select what a stage works on, by configuration or by specification."""
+    options = {
+        "experiment": click.option("--experiment", help="Name of the experiment."),
+        "point": click.option(
+            "--point", help="Point of the sweep, such as noise~0.18/cubic_strength~-0.3."
+        ),
+        "line": click.option(
+            "--line", help="Line of noise values, such as cubic_strength~-0.3, or all."
+        ),
+        "figure": click.option("--figure", help="Name of the figure."),
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        common = [
+            click.option(
+                "--config",
+                type=PATH,
+                default=Path("config.yaml"),
+                show_default=True,
+                help="Configuration file.",
+            ),
+            click.option("--scale", default="paper", show_default=True, help="Scale to apply."),
+            *[options[name] for name in names],
+            click.option(
+                "--specification",
+                metavar="JSON",
+                help="The stage's resolved settings, instead of the options above; this is what "
+                "the workflow passes, and each result records its own.",
+            ),
+        ]
+        for option in reversed(common):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _needed(config: Config, experiment: str | None, **more: str | None) -> None:
+    """Check the names given on the command line against the configuration."""
+    if experiment is not None and experiment not in config.experiments:
+        raise GrokphaseError(
+            f"--experiment: there is no experiment {experiment!r}; the configuration has "
+            f"{', '.join(config.experiments)}"
+        )
+    for option, value in ({"experiment": experiment} | more).items():
+        if value is None:
+            raise GrokphaseError(f"--{option} is missing (or give --specification)")
+    one = config.experiments[str(experiment)]
+    for option, names in (("point", one.points()), ("line", one.slices())):
+        if option in more and more[option] not in names:
+            raise GrokphaseError(
+                f"--{option}: {more[option]!r} is not one of {experiment}: {', '.join(names)}"
+            )
+
+
+@cli.command()
+@_selection("experiment")
+@click.option("--dataset", type=click.IntRange(min=0), help="Index of the dataset.")
+@click.option("--output", type=PATH, help="File to write (.npz).")
+def dataset(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    specification: str | None,
+    dataset: int | None,
+    output: Path | None,
+) -> None:
+    """Draw the inputs and the teacher of one dataset.
+
+    The dataset is a function of the experiment's name, its seed and the index alone; it is shared
+    by all noises and all cubic strengths.
+    """
+    from grokphase.datasets import write_dataset
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
+        assert experiment is not None
+        assert dataset is not None
+        wanted = settings.dataset(experiment, dataset)
+    else:
+        wanted = DatasetSpecification.model_validate_json(specification)
+    where = Layout(scale).dataset(wanted.experiment, wanted.dataset)
+    write_dataset(wanted, output or Path(where))
+
+
+@cli.command()
+@_selection("experiment", "point")
+@click.option("--datasets", required=True, help="Range of datasets to train on, such as 0-4.")
+@click.option("--dataset-files", help="Comma-separated dataset files, in the order of --datasets.")
+@click.option("--output", type=PATH, help="Shard to write (.parquet).")
+@click.option("--checkpoints", type=PATH, help="Folder for the state of the unfinished job.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Least time between two checkpoints.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads JAX computes with on a CPU.",
+)
+@click.option("--code-digest", default="", help="Version of the code, part of the provenance.")
+def train(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    point: str | None,
+    specification: str | None,
+    datasets: str,
+    dataset_files: str | None,
+    output: Path | None,
+    checkpoints: Path | None,
+    checkpoint_seconds: float,
+    threads: int,
+    code_digest: str,
+) -> None:
+    """Train the networks of one point of a sweep on a range of datasets, and write one shard.
+
+    Every network is sampled from its posterior: burn-in, then the configured number of draws of
+    the scalar observables, and counts of the overlap q of every neuron in fine bins. Weights are
+    not kept.
+
+    \b
+    An interrupted job that is run again continues from its checkpoint, and its shard is byte for
+    byte that of an uninterrupted one. The dynamics of a network depend only on the experiment, its
+    seed, the point, the dataset, the kind of start and the network's index: neither on the range
+    given here nor on what else runs.
+
+    \b
+    Example:
+      grokphase dataset --scale quick --experiment teacher_student --dataset 0
+      grokphase train --scale quick --experiment teacher_student \\
+          --point noise~0.25/cubic_strength~-0.3 --datasets 0-0
+    """
+    _configure_jax(threads, Path(Layout(scale).root))
+    from grokphase.training import train as run
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment, point=point)
+        assert experiment is not None
+        assert point is not None
+        wanted = settings.training(experiment, point)
+    else:
+        wanted = TrainingSpecification.model_validate_json(specification)
+    layout = Layout(scale)
+    indices = _parse_range("--datasets", datasets)
+    if dataset_files is None:
+        files = [Path(layout.dataset(wanted.experiment, i)) for i in indices]
+    else:
+        files = [Path(name) for name in dataset_files.split(",")]
+    if len(files) != len(indices):
+        raise GrokphaseError(
+            f"--dataset-files names {len(files)} files for the {len(indices)} datasets {datasets}"
+        )
+    run(
+        wanted,
+        dict(zip(indices, files, strict=True)),
+        output or Path(layout.shard(wanted.experiment, wanted.point, range_name(indices))),
+        checkpoints or Path(layout.checkpoints(wanted.experiment)),
+        code_digest,
+        checkpoint_seconds,
+    )
+
+
+@cli.command()
+@_selection("experiment", "point")
+@click.option("--shards", help="Comma-separated shards of the point.")
+@click.option("--output-folder", type=PATH, help="Folder of the three tables.")
+def aggregate(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    point: str | None,
+    specification: str | None,
+    shards: str | None,
+    output_folder: Path | None,
+) -> None:
+    """Combine the shards of one point into its histogram, outputs and diagnostics."""
+    from grokphase.aggregation import aggregate as run
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment, point=point)
+        assert experiment is not None
+        assert point is not None
+        wanted = settings.aggregation(experiment, point)
+        layout = Layout(scale)
+        ranges = settings.experiments[experiment].shards()
+        files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
+        folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
+    else:
+        wanted = AggregationSpecification.model_validate_json(specification)
+        if shards is None or output_folder is None:
+            raise GrokphaseError("--specification needs --shards and --output-folder")
+        files, folder = [], output_folder
+    if shards is not None:
+        files = [Path(name) for name in shards.split(",")]
+    run(wanted, files, *(folder / f"{table}.parquet" for table in AGGREGATES))
+
+
+@cli.command()
+@_selection("experiment", "line")
+@click.option("--output-folder", type=PATH, help="Folder of the three tables.")
+def theory(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    line: str | None,
+    specification: str | None,
+    output_folder: Path | None,
+) -> None:
+    """Solve the mean-field theory along a line of noise values: all branches, both closures."""
+    from grokphase.prediction import predict
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment, line=line)
+        assert experiment is not None
+        assert line is not None
+        wanted = settings.theory(experiment, line)
+        folder = output_folder or Path(Layout(scale).theory(experiment, line, "x")).parent
+    else:
+        wanted = TheorySpecification.model_validate_json(specification)
+        if output_folder is None:
+            raise GrokphaseError("--specification needs --output-folder")
+        folder = output_folder
+    predict(wanted, *(folder / f"{table}.parquet" for table in THEORY_TABLES))
+
+
+@cli.command()
+@_selection("experiment")
+@click.option("--dataset", type=click.IntRange(min=0), help="Index of the dataset.")
+@click.option("--dataset-file", type=PATH, help="The dataset's file.")
+@click.option("--output", type=PATH, help="Table to write (.parquet).")
+def baseline(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    specification: str | None,
+    dataset: int | None,
+    dataset_file: Path | None,
+    output: Path | None,
+) -> None:
+    """Gaussian-process regression (the network at infinite width) on one dataset."""
+    from grokphase.baseline import predict_baseline
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
+        assert experiment is not None
+        assert dataset is not None
+        wanted = settings.baseline(experiment, dataset)
+    else:
+        wanted = BaselineSpecification.model_validate_json(specification)
+    layout = Layout(scale)
+    predict_baseline(
+        wanted,
+        dataset_file or Path(layout.dataset(wanted.experiment, wanted.dataset)),
+        output or Path(layout.baseline(wanted.experiment, wanted.dataset)),
+    )
+
+
+@cli.command()
+@_selection("figure")
+@click.option("--results", type=PATH, help="Folder of the experiment's results.")
+@click.option("--output-folder", type=PATH, help="Folder of the figure.")
+def figure(
+    config: Path,
+    scale: str,
+    figure: str | None,
+    specification: str | None,
+    results: Path | None,
+    output_folder: Path | None,
+) -> None:
+    """Draw one figure from aggregates and theory, as PDF, SVG and PNG."""
+    from grokphase.drawing import draw
+
+    if specification is None:
+        settings = load_config(config, scale)
+        if figure not in settings.figures:
+            raise GrokphaseError(
+                f"--figure: there is no figure {figure!r}; the configuration has "
+                f"{', '.join(settings.figures)}"
+            )
+        assert figure is not None
+        wanted = settings.figure(figure)
+    else:
+        wanted = FigureSpecification.model_validate_json(specification)
+    layout = Layout(scale)
+    folder = output_folder or Path(layout.figure(wanted.figure, "x")).parent
+    draw(
+        wanted,
+        results or Path(layout.base) / wanted.experiment,
+        [folder / f"{wanted.figure}.{suffix}" for suffix in FIGURE_SUFFIXES],
+    )
+
+
+@cli.command()
+@click.option("--config", type=PATH, default=Path("config.yaml"), show_default=True)
+@click.option("--scale", default="paper", show_default=True)
+def check(config: Path, scale: str) -> None:
+    """Validate a configuration file and say what it asks for."""
+    settings = load_config(config, scale)
+    for name, one in settings.experiments.items():
+        networks = len(one.points()) * one.datasets * len(one.networks.starts())
+        click.echo(
+            f"{name}: {len(one.points())} points, {networks} networks in "
+            f"{len(one.points()) * len(one.shards())} training jobs"
+        )
+    click.echo(f"figures: {', '.join(settings.figures)}")
+
+
+def _parse_range(option: str, text: str) -> range:
+    try:
+        indices = parse_range(text)
+    except ValueError:
+        indices = range(0)
+    if not indices:
+        raise GrokphaseError(f"{option}: {text!r} is not a range such as 0-4 or a number")
+    return indices
+
+
+def _configure_jax(threads: int, results: Path) -> None:
+    """Set the number of threads and the cache of compiled programs, before JAX is imported."""
+    if threads == 1:
+        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    os.environ["NPROC"] = str(threads)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache(str(results)).resolve()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def main() -> None:
+    """Entry point of the command ``grokphase``."""
+    cli(prog_name="grokphase")

@@ -1,0 +1,71 @@
+"""Preprint figure 1: the action -log p(q) of the overlap, through GFL into GMFL-I."""
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import Tables
+from grokphase.figures import style
+
+LEAST_NETWORKS = 3
+"""Bins with counts in fewer networks than this have no meaningful error bar and are not drawn."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Theory as lines, networks as points with error bars, one colour per noise."""
+    noises = sorted(tables.histogram["noise"].unique())
+    strength = tables.histogram["cubic_strength"].iloc[0]
+    colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
+    converged = tables.diagnostics.set_index("noise")["converged"]
+    transitions = tables.transitions.set_index("transition")["noise"]
+    boundary, limit = transitions["gfl_end"], transitions["limit"]
+
+    figure, axes = subplots(figsize=(6.6, 4.4))
+    highest = 0.0
+    for noise in noises:
+        points = tables.histogram.query("noise == @noise and networks >= @LEAST_NETWORKS")
+        line = tables.densities.query("noise == @noise")
+        axes.plot(line["overlap"], line["binned_action"], color=colours[noise], zorder=2)
+        style.error_points(
+            axes,
+            (points["bin_left"] + points["bin_right"]) / 2,
+            points["action"],
+            points["action_error"],
+            bool(converged[noise]),
+            color=colours[noise],
+            marker="o",
+            markersize=2.6,
+            zorder=3,
+        )
+        highest = max(highest, (points["action"] + points["action_error"]).max())
+    axes.set_xlabel(r"overlap with the teacher, $q = w\cdot w^{*}$")
+    axes.set_ylabel(r"action, $-\log\, p(q)$  (nats)")
+    reach = tables.histogram.query("networks >= @LEAST_NETWORKS")["bin_right"].max()
+    axes.set_xlim(-reach - 0.1, reach + 0.1)
+    axes.set_ylim(None, highest + 1)
+
+    handles = []
+    above = [noise for noise in noises if not noise < boundary]
+    for title, group in (
+        ("GFL", above),
+        ("GMFL-I", [noise for noise in noises if noise < boundary]),
+    ):
+        if group:
+            handles.append(Line2D([], [], linestyle="none", label=title))
+        handles += [
+            Line2D([], [], color=colours[n], marker="o", label=rf"$\sigma^2 = {n:g}$")
+            for n in reversed(group)
+        ]
+        if title == "GFL" and boundary == boundary:
+            handles.append(
+                Line2D([], [], color="black", label=rf"transition $\sigma^2 = {boundary:.3f}$")
+            )
+    if not converged.all():
+        handles.append(style.not_converged_handle())
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_title(
+        rf"$\epsilon = {strength:g}$; lines: theory, points: sampled networks"
+        + (rf"; $\beta\to\infty$: $\sigma^2_c = {limit:.3f}$" if limit == limit else ""),
+        fontsize=9,
+    )
+    return figure

@@ -1,0 +1,75 @@
+"""Preprint figure 2: linear and cubic components of the network's output against the noise."""
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import Tables
+from grokphase.figures import style
+
+PANELS = (
+    ("linear_overlap", r"linear component, $f\cdot H_1$"),
+    ("cubic_overlap", r"cubic component, $f\cdot H_3$"),
+)
+
+
+def draw(tables: Tables) -> Figure:
+    """Theory as lines, networks as points with error bars, one colour per cubic strength."""
+    strengths = sorted(tables.outputs["cubic_strength"].unique(), reverse=True)
+    looks = dict(
+        zip(
+            strengths,
+            [(style.DISTINCT[i % 7], style.MARKERS[i % 7]) for i in range(len(strengths))],
+            strict=True,
+        )
+    )
+    converged = tables.diagnostics.set_index(["noise", "cubic_strength"])["converged"]
+    theory = tables.branches.query("closure == 'quadrature' and selected")
+    boundary = tables.transitions.query("transition == 'gfl_end'").set_index("cubic_strength")
+    lowest, highest = theory["noise"].min(), theory["noise"].max()
+
+    figure, row = subplots(1, 2, figsize=(7.6, 3.5))
+    for axes, (observable, label) in zip(row, PANELS, strict=True):
+        for strength, (colour, marker) in looks.items():
+            curve = theory.query("cubic_strength == @strength")
+            axes.plot(curve["noise"], curve[observable], color=colour)
+            where = "observable == @observable and cubic_strength == @strength"
+            for point in tables.outputs.query(where).itertuples():
+                style.error_points(
+                    axes,
+                    [point.noise],
+                    [point.mean],
+                    [point.subset_error],
+                    bool(converged[point.noise, strength]),
+                    color=colour,
+                    marker=marker,
+                )
+            transition = boundary["noise"].get(strength, float("nan"))
+            if lowest <= transition <= highest:
+                axes.axvline(transition, color=colour, linewidth=0.9, zorder=0)
+            gaussian = tables.baseline.query("cubic_strength == @strength")
+            if len(gaussian):
+                mean = gaussian.groupby("noise")[observable].mean()
+                axes.plot(mean.index, mean, color=colour, linestyle=":", linewidth=1.0)
+        axes.set_xlabel(r"noise, $\sigma^2$")
+        axes.set_ylabel(label)
+        axes.set_xlim(lowest, highest)
+    row[0].axhline(1.0, color="black", linestyle="--", linewidth=0.9)
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=rf"$\epsilon = {strength:g}$")
+        for strength, (colour, marker) in looks.items()
+    ]
+    handles += [
+        Line2D([], [], color="0.3", label="theory"),
+        Line2D([], [], color="0.3", marker="o", linestyle="none", label="networks"),
+    ]
+    if len(tables.baseline):
+        handles.append(Line2D([], [], color="0.3", linestyle=":", label="Gaussian process"))
+    handles.append(Line2D([], [], color="0.3", linewidth=0.9, marker="|", markersize=12,
+                          linestyle="none", label="transition"))  # fmt: skip
+    handles.append(Line2D([], [], color="black", linestyle="--", label="target, $f\\cdot H_1=1$"))
+    if not converged.all():
+        handles.append(style.not_converged_handle())
+    figure.legend(handles=handles, loc="outside right center")
+    return figure

@@ -1,0 +1,67 @@
+"""What the figures share: fonts, colours, markers, and the marking of points not converged."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+SETTINGS = {
+    "font.size": 9,
+    "axes.labelsize": 10,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "mathtext.fontset": "cm",
+    "font.family": "serif",
+    "font.serif": ["DejaVu Serif"],
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "grokphase",
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+}
+
+DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart with every kind of colour vision and in grey."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def ordered_colours(count: int) -> list[Any]:
+    """Colours for an ordered quantity, dark to light, each readable on white."""
+    scale = mpl.colormaps["viridis"]
+    return [scale(0.88 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def metadata(kind: str) -> dict[str, None]:
+    """Metadata without a date, so that equal figures are equal files."""
+    return {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+
+
+def error_points(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    error: Sequence[float],
+    converged: bool,
+    **style: Any,
+) -> None:
+    """Points with error bars; open markers where the networks are not converged."""
+    face = {} if converged else {"markerfacecolor": "white"}
+    axes.errorbar(x, y, yerr=error, linestyle="none", capsize=1.5, elinewidth=0.8, **face, **style)
+
+
+def not_converged_handle() -> Line2D:
+    """Legend entry of the open markers."""
+    return Line2D(
+        [], [], linestyle="none", marker="o", color="0.3", markerfacecolor="white",
+        label="open: not converged",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Markov kernels, ensembles of networks, checkpoints and convergence diagnostics."""

@@ -1,0 +1,67 @@
+"""Checkpoints: atomic, with a checksum; the previous one is kept until the next is safe."""
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grokphase.storage import replaced
+
+Arrays = dict[str, NDArray]
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """The state of one unfinished computation, in `path` and its predecessor beside it.
+
+    `key` identifies the computation (specification and code): a checkpoint of another one is
+    ignored.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+
+    @property
+    def previous(self) -> Path:
+        return self.path.with_name(self.path.name + ".previous")
+
+    def save(self, arrays: Arrays) -> None:
+        """Replace the checkpoint; at every moment one whole checkpoint exists on disk."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        body = buffer.getvalue()
+        with replaced(self.path) as temporary:
+            temporary.write_bytes(self._header(body) + body)
+            if self.path.exists():
+                # A hard link keeps the old file reachable while the new one takes its name.
+                link = self.previous.with_name(f".{temporary.name}.link")
+                link.hardlink_to(self.path)
+                link.replace(self.previous)
+
+    def load(self) -> Arrays | None:
+        """The newest whole checkpoint of this computation, or None. Damage is named in the log."""
+        for path in (self.path, self.previous):
+            if not path.exists():
+                continue
+            header, _, body = path.read_bytes().partition(b"\n")
+            if header + b"\n" == self._header(body):
+                with np.load(io.BytesIO(body)) as arrays:
+                    return dict(arrays)
+            if header.split(b" ")[-1] == self.key.encode():
+                _log.warning("checkpoint %s is damaged (checksum); not used", path)
+            else:
+                _log.info("checkpoint %s belongs to another computation; not used", path)
+        return None
+
+    def remove(self) -> None:
+        """Delete the checkpoint: its computation is finished."""
+        for path in (self.path, self.previous):
+            path.unlink(missing_ok=True)
+
+    def _header(self, body: bytes) -> bytes:
+        return f"grokphase-checkpoint {hashlib.sha256(body).hexdigest()} {self.key}\n".encode()

@@ -1,0 +1,180 @@
+"""Ensembles of networks of one dataset: streamed observables, divergence checks, exact resume."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from grokphase.errors import GrokphaseError
+from grokphase.sampling.kernels import Kernel, Position, State
+from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
+
+
+class Schedule(NamedTuple):
+    """`burn_in` draws are discarded, then `draws` are recorded; a draw is `thin` kernel steps.
+
+    A block is one call of the compiled program; progress is reported, divergence is detected and
+    checkpoints are written between blocks.
+    """
+
+    burn_in: int
+    draws: int
+    thin: int
+    block: int
+
+    @property
+    def total(self) -> int:
+        return self.burn_in + self.draws
+
+
+class Ensemble(NamedTuple):
+    """The networks of one dataset after `done` draws, burn-in included.
+
+    state : State with a leading axis [networks].
+    observables : [networks, recorded draws, k].
+    acceptance : [networks], Metropolis acceptance probability summed over recorded draws.
+    overlap_counts : [networks, FINE_BINS + 2], summed over recorded draws.
+    """
+
+    done: int
+    state: State
+    observables: NDArray[np.float32]
+    acceptance: NDArray[np.float64]
+    overlap_counts: NDArray[np.int64]
+
+
+def count_overlaps(overlaps: jax.Array) -> jax.Array:
+    """Counts [FINE_BINS + 2] of overlaps q [N] per fine bin; the ends hold |q| beyond the limit."""
+    index = jnp.floor((overlaps + FINE_LIMIT) / FINE_WIDTH).astype(jnp.int32) + 1
+    return jnp.zeros(FINE_BINS + 2, jnp.int32).at[jnp.clip(index, 0, FINE_BINS + 1)].add(1)
+
+
+def block_size(work_per_draw: float, work_per_block: float = 2e10) -> int:
+    """Draws per block: about `work_per_block` multiply-adds, from one draw to a thousand."""
+    return int(min(1000, max(1, work_per_block // work_per_draw)))
+
+
+def over_networks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function of one network over the leading axis of its arguments.
+
+    On an accelerator this is vmap. On a CPU the networks follow one another inside the compiled
+    program: at d=150, N=700, n=3000 that is twice as fast as vmap, whose intermediate arrays leave
+    the cache, and the arithmetic of a network cannot depend on which others share its shard.
+    """
+    if jax.default_backend() == "cpu":
+        return lambda *arguments: jax.lax.map(lambda one: function(*one), arguments)
+    return jax.vmap(function)
+
+
+class Sampler:
+    """Runs ensembles of one shape; compiled once and used for every dataset.
+
+    make_kernel : (data, burn_in: bool) -> Kernel.
+    observe : (data, position, potential) -> (observables [k], overlaps [N]) of one network.
+    """
+
+    def __init__(
+        self,
+        make_kernel: Callable[[Any, bool], Kernel],
+        observe: Callable[[Any, Position, jax.Array], tuple[jax.Array, jax.Array]],
+        observable_count: int,
+        schedule: Schedule,
+    ) -> None:
+        self.schedule = schedule
+        self.observable_count = observable_count
+
+        def initial(positions: Position, data: Any) -> State:
+            return over_networks(make_kernel(data, True).init)(positions)
+
+        def advance(
+            keys: jax.Array,
+            state: State,
+            first: jax.Array,
+            count: jax.Array,
+            data: Any,
+            burn_in: bool,
+        ) -> tuple[State, tuple[jax.Array, ...]]:
+            """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
+            kernel = make_kernel(data, burn_in)
+
+            def one_network(key: jax.Array, state: State) -> tuple[State, tuple[jax.Array, ...]]:
+                def one_step(state: State, number: jax.Array) -> tuple[State, jax.Array]:
+                    state, info = kernel.step(jax.random.fold_in(key, number), state)
+                    return state, info.acceptance
+
+                def one_draw(row: jax.Array, carry: Any) -> Any:
+                    state, (observables, acceptance, counts) = carry
+                    numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
+                    state, accepted = jax.lax.scan(one_step, state, numbers)
+                    observed, overlaps = observe(data, state.position, state.potential)
+                    return state, (
+                        observables.at[row].set(observed),
+                        acceptance + accepted.mean(),
+                        counts + count_overlaps(overlaps),
+                    )
+
+                empty = (
+                    jnp.zeros((schedule.block, observable_count)),
+                    jnp.zeros(()),
+                    jnp.zeros(FINE_BINS + 2, jnp.int32),
+                )
+                return jax.lax.fori_loop(0, count, one_draw, (state, empty))
+
+            return over_networks(one_network)(keys, state)
+
+        self._initial = jax.jit(initial)
+        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=1)
+
+    def start(self, positions: Position, data: Any) -> Ensemble:
+        """An ensemble at its starting positions (pytree with leading axis [networks])."""
+        networks = jax.tree.leaves(positions)[0].shape[0]
+        return Ensemble(
+            0,
+            self._initial(positions, data),
+            np.zeros((networks, 0, self.observable_count), np.float32),
+            np.zeros(networks),
+            np.zeros((networks, FINE_BINS + 2), np.int64),
+        )
+
+    def run(
+        self,
+        keys: jax.Array,
+        ensemble: Ensemble,
+        data: Any,
+        after_block: Callable[[Ensemble], None],
+    ) -> Ensemble:
+        """Advance to the end of the schedule, calling `after_block` after every block.
+
+        keys [networks] : step s of a network uses fold_in(its key, s).
+        Raises GrokphaseError as soon as an observable is not finite, and if a network accepted no
+        proposal after burn-in.
+        """
+        burn_in, total = self.schedule.burn_in, self.schedule.total
+        while ensemble.done < total:
+            is_burn_in = ensemble.done < burn_in
+            count = min(self.schedule.block, (burn_in if is_burn_in else total) - ensemble.done)
+            state, measured = self._advance(
+                keys, ensemble.state, ensemble.done, count, data, is_burn_in
+            )
+            observables, acceptance, counts = (np.asarray(array) for array in measured)
+            observed = observables[:, :count]
+            if not np.isfinite(observed).all():
+                draw = ensemble.done + int(np.isfinite(observed).all(axis=(0, 2)).argmin())
+                raise GrokphaseError(
+                    f"the dynamics diverged between steps {draw * self.schedule.thin} and "
+                    f"{(draw + 1) * self.schedule.thin}"
+                )
+            ensemble = ensemble._replace(done=ensemble.done + count, state=state)
+            if not is_burn_in:
+                ensemble = ensemble._replace(
+                    observables=np.concatenate([ensemble.observables, observed], axis=1),
+                    acceptance=ensemble.acceptance + acceptance,
+                    overlap_counts=ensemble.overlap_counts + counts,
+                )
+            after_block(ensemble)
+        if not (ensemble.acceptance > 0).all():
+            raise GrokphaseError("no proposal was accepted after burn-in")
+        return ensemble

@@ -1,0 +1,96 @@
+"""Markov kernels on whitened coordinates, one module per algorithm.
+
+Coordinates are whitened: the prior of every coordinate is N(0, 1), and the posterior is
+exp(-Phi(position)) times that prior, with potential Phi = L/noise. A kernel module defines
+
+    Settings    a frozen pydantic model of its options, with ``gradients_per_step``
+    build       (target, settings) -> Kernel(init, step)
+
+and nothing else needs to know about it: its file name is its name in the configuration. `Settings`
+are read while the workflow is being planned, so a kernel module imports JAX inside `build` only.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+Position = Any  # a pytree of arrays
+
+
+class KernelSettings(BaseModel):
+    """Options that every kernel has or derives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Cost of a step in evaluations of the gradient."""
+        return 1
+
+    def unadjusted(self) -> Self:
+        """The same without Metropolis rejection: what burn-in uses.
+
+        Far from equilibrium the energy error of a step is systematic, and a chain that starts
+        there can reject every proposal.
+        """
+        if "metropolis" in type(self).model_fields:
+            return self.model_copy(update={"metropolis": False})
+        return self
+
+
+class Target(NamedTuple):
+    """The posterior to sample.
+
+    potential_and_gradient : position -> (Phi, grad Phi), Phi a scalar in nats.
+    prior_scale : pytree like a position, scalar leaves: the prior standard deviation of the
+        original coordinates, original = prior_scale * whitened.
+    noise : temperature sigma^2 of the Langevin dynamics.
+    """
+
+    potential_and_gradient: Callable[[Position], tuple[Any, Position]]
+    prior_scale: Position
+    noise: Any
+
+
+class State(NamedTuple):
+    """A position with its potential (scalar, nats) and gradient (pytree like the position)."""
+
+    position: Position
+    potential: Any
+    gradient: Position
+
+
+class Info(NamedTuple):
+    """What a step did: Metropolis acceptance probability (1 if unadjusted) and log ratio (nats)."""
+
+    acceptance: Any
+    log_ratio: Any
+
+
+class Kernel(NamedTuple):
+    """init : position -> State;  step : (key, State) -> (State, Info). Pure; vmap for ensembles."""
+
+    init: Callable[[Position], State]
+    step: Callable[[Any, State], tuple[State, Info]]
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of the kernels available, sorted: the modules of this package."""
+    return tuple(
+        sorted(
+            path.stem
+            for path in Path(__file__).parent.glob("*.py")
+            if not path.stem.startswith("_")
+        )
+    )
+
+
+def load(name: str) -> ModuleType:
+    """The kernel module of that name."""
+    return importlib.import_module(f"{__name__}.{name}")

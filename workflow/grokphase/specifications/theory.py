@@ -1,0 +1,57 @@
+"""Theory: the mean-field solution along a line of noise values, and the Gaussian process."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from grokphase.parameters import Positive, TeacherStudent
+
+
+class Theory(BaseModel):
+    """What the theory keeps and where it is evaluated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    modes: int = Field(
+        default=2, ge=2, le=8, strict=True, description="Odd Hermite modes; 2 is the paper."
+    )
+    side_mass_threshold: float = Field(
+        default=0.01, gt=0, lt=0.5, description="tau: GFL ends where the side wells hold this mass."
+    )
+    lowest_noise: Positive = Field(description="Curves start at this noise.")
+    highest_noise: Positive = Field(description="Curves end at this noise.")
+    noise_points: int = Field(default=101, ge=2, strict=True, description="Points of a curve.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Theory":
+        if self.lowest_noise >= self.highest_noise:
+            raise ValueError(
+                f"lowest_noise ({self.lowest_noise}) must be below highest_noise "
+                f"({self.highest_noise})"
+            )
+        return self
+
+
+class TheorySpecification(BaseModel):
+    """One line of the phase diagram: every parameter fixed but the noise.
+
+    `parameters.noise` is not used; `noises` are the values that were also sampled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: TeacherStudent
+    noises: tuple[Positive, ...]
+    theory: Theory
+    bin_width: Positive
+
+
+class BaselineSpecification(BaseModel):
+    """Gaussian-process regression on one dataset, for all noises and cubic strengths."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str
+    seed: int = Field(ge=0)
+    dataset: int = Field(ge=0)
+    parameters: TeacherStudent
+    noises: tuple[Positive, ...]
+    cubic_strengths: tuple[float, ...]

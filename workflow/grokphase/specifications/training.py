@@ -1,0 +1,54 @@
+"""Training: the networks of one point of a sweep, on a range of datasets."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from grokphase.parameters import Positive, PositiveCount, TeacherStudent
+
+
+class PlantedStart(BaseModel):
+    """Start with droplets: `fraction` of the neurons at overlap +-`overlap`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fraction: float = Field(default=0.05, gt=0, le=1, description="Share of neurons planted.")
+    overlap: Positive = Field(default=0.8, description="|w.w*| of a planted neuron.")
+    readout: Positive = Field(
+        default=3.0, description="Readout of a planted neuron in prior standard deviations."
+    )
+
+
+class Networks(BaseModel):
+    """Networks trained per dataset, by kind of start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prior: int = Field(default=1, ge=0, strict=True, description="Started from the prior.")
+    planted: int = Field(default=1, ge=0, strict=True, description="Started with droplets.")
+
+    def starts(self) -> list[tuple[str, int]]:
+        """(kind of start, index within the kind) of every network of a dataset, in order."""
+        return [(kind, i) for kind in ("prior", "planted") for i in range(getattr(self, kind))]
+
+
+class TrainingSpecification(BaseModel):
+    """Everything that decides the trajectories of the networks at one point of a sweep.
+
+    `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
+    and then records `draws` draws, `thin` kernel steps apart.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str
+    seed: int = Field(ge=0)
+    point: str
+    model: str
+    parameters: TeacherStudent
+    kernel: dict[str, Any]
+    burn_in: int = Field(ge=0)
+    draws: PositiveCount
+    thin: PositiveCount
+    networks: Networks
+    planted: PlantedStart

@@ -1,0 +1,87 @@
+"""Files that are whole or absent: atomic writes, checksums and readable errors."""
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grokphase.errors import GrokphaseError
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path` that takes its place once the block succeeds.
+
+    The name is this process's own, so that two writers of one file never mix their bytes. Raises
+    GrokphaseError where the folder cannot be written or the disk is full; `path` then keeps what
+    it held.
+    """
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except OSError as error:
+        raise GrokphaseError(
+            f"cannot write {path}: {error.strerror or error}; check the permissions and the free "
+            "space of its folder, then run the same command again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pa.Table, provenance: dict[str, Any]) -> None:
+    """Write a Parquet file with `provenance` in its schema metadata; equal input, equal bytes."""
+    text = json.dumps(provenance, sort_keys=True)
+    with replaced(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata({"grokphase": text}), temporary, compression="zstd"
+        )
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file written by `write_table` and check it against `schema`.
+
+    Raises GrokphaseError if it is missing, truncated, damaged or of another layout.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    except FileNotFoundError as error:
+        raise GrokphaseError(f"{path} does not exist; run the stage that writes it") from error
+    except (OSError, pa.ArrowException) as error:
+        raise GrokphaseError(
+            f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and "
+            "run again: only this file is made anew"
+        ) from error
+    if not table.schema.equals(schema):
+        raise GrokphaseError(
+            f"{path} does not have the columns this version writes (found "
+            f"{', '.join(table.schema.names)}; expected {', '.join(schema.names)}); delete it and "
+            "run again"
+        )
+    return table
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """What `write_table` recorded beside the table."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata.get(b"grokphase", b"{}"))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-serialisable value in canonical form (hexadecimal)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

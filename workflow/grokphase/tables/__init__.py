@@ -1,0 +1,1 @@
+"""Every Parquet schema of the pipeline, one module per group of stages."""

@@ -1,0 +1,62 @@
+"""Aggregates of one point: histogram, outputs and diagnostics."""
+
+import pyarrow as pa
+
+HISTOGRAM = pa.schema(
+    [
+        ("bin_left", pa.float64()),
+        ("bin_right", pa.float64()),
+        ("count", pa.int64()),
+        ("networks", pa.int32()),
+        ("density", pa.float64()),
+        ("action", pa.float64()),
+        ("action_error", pa.float64()),
+    ]
+)
+"""One row per bin of the overlap q.
+
+count : neurons counted;  networks : networks with at least one count.
+density : per unit of q;  action : -log density, nan where nothing was counted.
+action_error : standard error of the action from the spread of the subsets.
+"""
+
+OUTPUTS = pa.schema(
+    [
+        ("observable", pa.string()),
+        ("mean", pa.float64()),
+        ("subset_error", pa.float64()),
+        ("dataset_error", pa.float64()),
+        ("dataset_spread", pa.float64()),
+        ("network_spread", pa.float64()),
+    ]
+)
+"""One row per observable.
+
+subset_error, dataset_error : standard error of the mean from the spread of the subsets' means,
+    as the preprint does, and from that of the datasets' means, which has more degrees of freedom.
+dataset_spread : standard deviation between datasets;  network_spread : of one network's draws.
+"""
+
+DIAGNOSTIC_NAMES = ("rhat", "nested_rhat", "ess_bulk", "ess_tail", "mcse")
+
+
+def diagnostics(observables: tuple[str, ...]) -> pa.Schema:
+    """One row per point: five diagnostics per observable, the acceptance and a verdict.
+
+    problems : what is outside the configured bounds, empty if converged.
+    """
+    return pa.schema(
+        [
+            ("point", pa.string()),
+            ("networks", pa.int32()),
+            ("draws", pa.int32()),
+            ("acceptance", pa.float64()),
+            *(
+                (f"{diagnostic}_{observable}", pa.float64())
+                for observable in observables
+                for diagnostic in DIAGNOSTIC_NAMES
+            ),
+            ("problems", pa.string()),
+            ("converged", pa.bool_()),
+        ]
+    )

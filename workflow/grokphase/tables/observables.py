@@ -1,0 +1,13 @@
+"""Scalar observables that training records, by model; all invariant under neuron symmetries."""
+
+OBSERVABLES: dict[str, tuple[str, ...]] = {
+    "teacher_student": (
+        "linear_overlap",
+        "cubic_overlap",
+        "mean_square_overlap",
+        "droplet_fraction",
+        "weight_norm",
+        "train_loss",
+        "test_loss",
+    ),
+}

@@ -1,0 +1,1 @@
+"""Mean-field theory: float64, no sampling, no input or output."""

@@ -1,0 +1,215 @@
+"""The training stage: networks of one point of a sweep on a range of datasets, to one shard."""
+
+import importlib
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+
+from grokphase.datasets import read_dataset
+from grokphase.errors import GrokphaseError
+from grokphase.progress import Progress
+from grokphase.sampling import kernels
+from grokphase.sampling.checkpoint import Arrays, Checkpoint
+from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
+from grokphase.sampling.random_keys import fold_in_name, network_key
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.training import TrainingSpecification
+from grokphase.storage import digest, write_table
+from grokphase.tables import shards
+from grokphase.tables.observables import OBSERVABLES
+
+
+def train(
+    specification: TrainingSpecification,
+    dataset_files: dict[int, Path],
+    output: Path,
+    checkpoint_folder: Path,
+    code_digest: str = "",
+    checkpoint_seconds: float = 30.0,
+) -> None:
+    """Train every network on the given datasets (index -> file) and write one shard.
+
+    An interrupted run continues from its checkpoint in `checkpoint_folder`, and its shard is byte
+    for byte that of an uninterrupted one. Raises GrokphaseError for a dataset of other parameters
+    and for dynamics that diverge.
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
+    model = importlib.import_module(f"grokphase.models.{specification.model}")
+    sampler = _sampler(specification, model)
+    total = sampler.schedule.total
+    identity = {
+        "specification": specification.model_dump(mode="json"),
+        "datasets": sorted(dataset_files),
+        "code": code_digest,
+    }
+    key = digest(identity)
+    checkpoint = Checkpoint(checkpoint_folder / f"{key[:32]}.checkpoint", key)
+    restored = checkpoint.load() or {}
+    finished = _unpack_finished(restored)
+    progress = Progress(total * len(dataset_files), "draws")
+    saved = time.monotonic()
+
+    for dataset, path in sorted(dataset_files.items()):
+        if dataset in finished:
+            continue
+        data = model.load_data(
+            specification.parameters, _read_dataset(specification, dataset, path)
+        )
+        keys, ensemble = _start(specification, model, sampler, dataset, data)
+        if restored.get("current/dataset") == dataset:
+            ensemble = _unpack_ensemble(restored, ensemble)
+
+        def after_block(now: Ensemble, dataset: int = dataset) -> None:
+            nonlocal saved
+            progress.update(total * len(finished) + now.done)
+            if time.monotonic() - saved >= checkpoint_seconds:
+                checkpoint.save(_pack(finished, dataset, now))
+                saved = time.monotonic()
+
+        try:
+            ensemble = sampler.run(keys, ensemble, data, after_block)
+        except GrokphaseError as error:
+            raise GrokphaseError(
+                f"training at {specification.point}, dataset {dataset}: {error}, with the sampler "
+                f"{specification.kernel}; choose a smaller step_size in "
+                f"experiments.{specification.experiment}.sampler"
+            ) from error
+        finished[dataset] = {
+            "observables": ensemble.observables,
+            "acceptance": ensemble.acceptance / specification.draws,
+            "overlap_counts": ensemble.overlap_counts,
+        }
+    progress.close()
+    table = _table(finished, specification.networks.starts(), OBSERVABLES[specification.model])
+    write_table(output, table, identity)
+    checkpoint.remove()
+
+
+def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler:
+    parameters = specification.parameters
+    options = dict(specification.kernel)
+    kernel = kernels.load(options.pop("kernel"))
+    settings = kernel.Settings(**options)
+
+    def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
+        target = model.target(parameters, data)
+        return kernel.build(target, settings.unadjusted() if burn_in else settings)
+
+    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return (
+            model.observables(position, potential, parameters, data),
+            model.overlaps(position, parameters, data),
+        )
+
+    gradients = specification.thin * settings.gradients_per_step
+    work = gradients * len(specification.networks.starts()) * model.work_per_gradient(parameters)
+    schedule = Schedule(
+        burn_in=-(-specification.burn_in // specification.thin),
+        draws=specification.draws,
+        thin=specification.thin,
+        block=block_size(work),
+    )
+    return Sampler(make_kernel, observe, len(OBSERVABLES[specification.model]), schedule)
+
+
+def _read_dataset(specification: TrainingSpecification, dataset: int, path: Path) -> Any:
+    wanted = DatasetSpecification(
+        experiment=specification.experiment,
+        seed=specification.seed,
+        dataset=dataset,
+        input_dim=specification.parameters.input_dim,
+        train_size=specification.parameters.train_size,
+    )
+    return read_dataset(path, wanted)
+
+
+def _start(
+    specification: TrainingSpecification,
+    model: ModuleType,
+    sampler: Sampler,
+    dataset: int,
+    data: Any,
+) -> tuple[jax.Array, Ensemble]:
+    """Step keys [networks] and the ensemble at its starting positions."""
+    step_keys, positions = [], []
+    for kind, network in specification.networks.starts():
+        key = network_key(
+            specification.experiment,
+            specification.seed,
+            specification.point,
+            dataset,
+            kind,
+            network,
+        )
+        step_keys.append(fold_in_name(key, "steps"))
+        positions.append(
+            model.start(
+                fold_in_name(key, "start"),
+                kind,
+                specification.parameters,
+                data,
+                specification.planted,
+            )
+        )
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *positions)
+    return jnp.stack(step_keys), sampler.start(stacked, data)
+
+
+def _pack(finished: dict[int, Arrays], dataset: int, ensemble: Ensemble) -> Arrays:
+    """Finished datasets and the ensemble under way as named arrays."""
+    arrays = {f"finished/{i}/{name}": x for i, one in finished.items() for name, x in one.items()}
+    for i, leaf in enumerate(jax.tree.leaves(ensemble.state)):
+        arrays[f"current/state/{i}"] = np.asarray(leaf)
+    return arrays | {
+        "current/dataset": np.asarray(dataset),
+        "current/done": np.asarray(ensemble.done),
+        "current/observables": ensemble.observables,
+        "current/acceptance": ensemble.acceptance,
+        "current/overlap_counts": ensemble.overlap_counts,
+    }
+
+
+def _unpack_finished(arrays: Arrays) -> dict[int, Arrays]:
+    finished: dict[int, Arrays] = {}
+    for path, value in arrays.items():
+        part, _, rest = path.partition("/")
+        if part == "finished":
+            index, _, name = rest.partition("/")
+            finished.setdefault(int(index), {})[name] = value
+    return finished
+
+
+def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
+    structure = jax.tree.structure(like.state)
+    leaves = [
+        jnp.asarray(arrays[f"current/state/{i}"]) for i in range(len(jax.tree.leaves(like.state)))
+    ]
+    return Ensemble(
+        int(arrays["current/done"]),
+        jax.tree.unflatten(structure, leaves),
+        arrays["current/observables"],
+        arrays["current/acceptance"],
+        arrays["current/overlap_counts"],
+    )
+
+
+def _table(
+    finished: dict[int, Arrays], starts: list[tuple[str, int]], observables: tuple[str, ...]
+) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in shards.schema(observables).names}
+    for dataset, results in sorted(finished.items()):
+        for row, (kind, network) in enumerate(starts):
+            columns["dataset"].append(dataset)
+            columns["start"].append(kind)
+            columns["network"].append(network)
+            columns["acceptance"].append(results["acceptance"][row])
+            for column, name in enumerate(observables):
+                columns[name].append(results["observables"][row, :, column])
+            columns["overlap_counts"].append(results["overlap_counts"][row])
+    return pa.Table.from_pydict(columns, schema=shards.schema(observables))
