@@ -16,6 +16,6 @@ include: "rules/figures.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         [figure_files(name) for name in CONFIG.figures],
+    localrule: True

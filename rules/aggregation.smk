@@ -14,14 +14,16 @@ rule aggregate:
         LAYOUT.log("aggregate/{experiment}/{point}"),
     benchmark:
         LAYOUT.benchmark("aggregate/{experiment}/{point}")
-    params:
-        specification=lambda w: CONFIG.aggregation(w.experiment, w.point).model_dump_json(),
-        files=lambda w, input: ",".join(input),
-        folder=lambda w: str(Path(LAYOUT.aggregate(w.experiment, w.point, "x")).parent),
-        code=code_digest("grokphase.aggregation"),
     resources:
         mem_mb=500,
         runtime=5,
+    params:
+        specification=lambda w: CONFIG.aggregation(
+            w.experiment, w.point
+        ).model_dump_json(),
+        files=lambda w, input: ",".join(input),
+        folder=lambda w: str(Path(LAYOUT.aggregate(w.experiment, w.point, "x")).parent),
+        code=code_digest("grokphase.aggregation"),
     shell:
         "{PYTHON} -m grokphase aggregate --specification {params.specification:q}"
         " --shards {params.files:q} --output-folder {params.folder:q} > {log:q} 2>&1"

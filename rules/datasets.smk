@@ -5,13 +5,15 @@ rule dataset:
         LAYOUT.log("dataset/{experiment}/{dataset}"),
     benchmark:
         LAYOUT.benchmark("dataset/{experiment}/{dataset}")
-    params:
-        specification=lambda w: CONFIG.dataset(w.experiment, int(w.dataset)).model_dump_json(),
-        code=code_digest("grokphase.datasets"),
+    localrule: True
     resources:
         mem_mb=500,
         runtime=5,
-    localrule: True
+    params:
+        specification=lambda w: CONFIG.dataset(
+            w.experiment, int(w.dataset)
+        ).model_dump_json(),
+        code=code_digest("grokphase.datasets"),
     shell:
         "{PYTHON} -m grokphase dataset --specification {params.specification:q}"
         " --output {output:q} > {log:q} 2>&1"

@@ -12,7 +12,10 @@ def figure_inputs(wildcards):
         for line in one.slices(figure.select)
         for table in THEORY_TABLES
     ]
-    files += [LAYOUT.baseline(figure.experiment, dataset) for dataset in range(figure.baseline)]
+    files += [
+        LAYOUT.baseline(figure.experiment, dataset)
+        for dataset in range(figure.baseline)
+    ]
     return files
 
 
@@ -31,14 +34,14 @@ rule figure:
         LAYOUT.log("figure/{figure}"),
     benchmark:
         LAYOUT.benchmark("figure/{figure}")
+    resources:
+        mem_mb=500,
+        runtime=5,
     params:
         specification=lambda w: CONFIG.figure(w.figure).model_dump_json(),
         results=lambda w: f"{LAYOUT.base}/{CONFIG.figures[w.figure].experiment}",
         folder=str(Path(LAYOUT.figure("x", "pdf")).parent),
         code=lambda w: code_digest("grokphase.drawing", f"grokphase.figures.{w.figure}"),
-    resources:
-        mem_mb=500,
-        runtime=5,
     shell:
         "{PYTHON} -m grokphase figure --specification {params.specification:q}"
         " --results {params.results:q} --output-folder {params.folder:q} > {log:q} 2>&1"
@@ -49,6 +52,6 @@ for name in CONFIG.figures:
     rule:
         name:
             name
-        localrule: True
         input:
             figure_files(name),
+        localrule: True

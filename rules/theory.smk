@@ -5,13 +5,13 @@ rule theory:
         LAYOUT.log("theory/{experiment}/{line}"),
     benchmark:
         LAYOUT.benchmark("theory/{experiment}/{line}")
+    resources:
+        mem_mb=500,
+        runtime=5,
     params:
         specification=lambda w: CONFIG.theory(w.experiment, w.line).model_dump_json(),
         folder=lambda w: str(Path(LAYOUT.theory(w.experiment, w.line, "x")).parent),
         code=code_digest("grokphase.prediction"),
-    resources:
-        mem_mb=500,
-        runtime=5,
     shell:
         "{PYTHON} -m grokphase theory --specification {params.specification:q}"
         " --output-folder {params.folder:q} > {log:q} 2>&1"
@@ -26,12 +26,14 @@ rule baseline:
         LAYOUT.log("baseline/{experiment}/{dataset}"),
     benchmark:
         LAYOUT.benchmark("baseline/{experiment}/{dataset}")
-    params:
-        specification=lambda w: CONFIG.baseline(w.experiment, int(w.dataset)).model_dump_json(),
-        code=code_digest("grokphase.baseline"),
     resources:
         mem_mb=1500,
         runtime=10,
+    params:
+        specification=lambda w: CONFIG.baseline(
+            w.experiment, int(w.dataset)
+        ).model_dump_json(),
+        code=code_digest("grokphase.baseline"),
     shell:
         "{PYTHON} -m grokphase baseline --specification {params.specification:q}"
         " --dataset-file {input:q} --output {output:q} > {log:q} 2>&1"

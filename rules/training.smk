@@ -17,15 +17,15 @@ rule train:
         LAYOUT.log("train/{experiment}/{point}/{datasets}"),
     benchmark:
         LAYOUT.benchmark("train/{experiment}/{point}/{datasets}")
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=60,
     params:
         specification=lambda w: CONFIG.training(w.experiment, w.point).model_dump_json(),
         checkpoints=LAYOUT.checkpoints("{experiment}"),
         files=lambda w, input: ",".join(input),
         code=training_code,
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=60,
     shell:
         "{PYTHON} -m grokphase train --specification {params.specification:q}"
         " --datasets {wildcards.datasets} --dataset-files {params.files:q} --output {output:q}"

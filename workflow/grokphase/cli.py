@@ -57,8 +57,8 @@ def cli() -> None:
     configuration file. Files are read and written where the workflow keeps them, unless an option
     says otherwise.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("grokphase").setLevel(logging.INFO)
 
 
 def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
