@@ -1,10 +1,3 @@
-def shard_files(wildcards):
-    return [
-        LAYOUT.shard(wildcards.experiment, wildcards.point, range_name(datasets))
-        for datasets in CONFIG.experiments[wildcards.experiment].shards()
-    ]
-
-
 rule aggregate:
     input:
         shard_files,
@@ -14,6 +7,8 @@ rule aggregate:
         LAYOUT.log("aggregate/{experiment}/{point}"),
     benchmark:
         LAYOUT.benchmark("aggregate/{experiment}/{point}")
+    conda:
+        "../envs/conda.yaml"
     resources:
         mem_mb=500,
         runtime=5,
@@ -22,8 +17,8 @@ rule aggregate:
             w.experiment, w.point
         ).model_dump_json(),
         files=lambda w, input: ",".join(input),
-        folder=lambda w: str(Path(LAYOUT.aggregate(w.experiment, w.point, "x")).parent),
+        folder=lambda w, output: str(Path(output[0]).parent),
         code=code_digest("grokphase.aggregation"),
     shell:
-        "{PYTHON} -m grokphase aggregate --specification {params.specification:q}"
+        "python -m grokphase aggregate --specification {params.specification:q}"
         " --shards {params.files:q} --output-folder {params.folder:q} > {log:q} 2>&1"

@@ -1,4 +1,5 @@
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def check_results_folder():
 
 check_results_folder()
 
+# Jobs run this project's package with the Python of this process, or with that of the
+# deployment (conda, container) the user asked for.
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(str(Path(workflow.basedir) / 'workflow'))}; "
+    + (
+        ""
+        if workflow.deployment_settings.deployment_method
+        else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    )
+)
+
 
 wildcard_constraints:
     experiment="[a-z][a-z0-9_]*",
@@ -59,3 +71,41 @@ wildcard_constraints:
 
 def figure_files(name):
     return [LAYOUT.figure(name, suffix) for suffix in FIGURE_SUFFIXES]
+
+
+def training_code(wildcards):
+    """Digest of the code that decides the trajectories of an experiment's networks."""
+    one = CONFIG.experiments[wildcards.experiment]
+    return code_digest(
+        "grokphase.training",
+        f"grokphase.models.{one.model}",
+        f"grokphase.sampling.kernels.{one.sampler.kernel}",
+    )
+
+
+def shard_files(wildcards):
+    return [
+        LAYOUT.shard(wildcards.experiment, wildcards.point, range_name(datasets))
+        for datasets in CONFIG.experiments[wildcards.experiment].shards()
+    ]
+
+
+def figure_inputs(wildcards):
+    """Aggregates, theory and baseline of the points a figure draws, and nothing else."""
+    figure = CONFIG.figures[wildcards.figure]
+    one = CONFIG.experiments[figure.experiment]
+    files = [
+        LAYOUT.aggregate(figure.experiment, point, table)
+        for point in one.points(figure.select)
+        for table in AGGREGATES
+    ]
+    files += [
+        LAYOUT.theory(figure.experiment, line, table)
+        for line in one.slices(figure.select)
+        for table in THEORY_TABLES
+    ]
+    files += [
+        LAYOUT.baseline(figure.experiment, dataset)
+        for dataset in range(figure.baseline)
+    ]
+    return files

@@ -6,6 +6,8 @@ rule dataset:
     benchmark:
         LAYOUT.benchmark("dataset/{experiment}/{dataset}")
     localrule: True
+    conda:
+        "../envs/conda.yaml"
     resources:
         mem_mb=500,
         runtime=5,
@@ -15,5 +17,5 @@ rule dataset:
         ).model_dump_json(),
         code=code_digest("grokphase.datasets"),
     shell:
-        "{PYTHON} -m grokphase dataset --specification {params.specification:q}"
+        "python -m grokphase dataset --specification {params.specification:q}"
         " --output {output:q} > {log:q} 2>&1"

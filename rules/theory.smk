@@ -5,15 +5,17 @@ rule theory:
         LAYOUT.log("theory/{experiment}/{line}"),
     benchmark:
         LAYOUT.benchmark("theory/{experiment}/{line}")
+    conda:
+        "../envs/conda.yaml"
     resources:
         mem_mb=500,
         runtime=5,
     params:
         specification=lambda w: CONFIG.theory(w.experiment, w.line).model_dump_json(),
-        folder=lambda w: str(Path(LAYOUT.theory(w.experiment, w.line, "x")).parent),
+        folder=lambda w, output: str(Path(output[0]).parent),
         code=code_digest("grokphase.prediction"),
     shell:
-        "{PYTHON} -m grokphase theory --specification {params.specification:q}"
+        "python -m grokphase theory --specification {params.specification:q}"
         " --output-folder {params.folder:q} > {log:q} 2>&1"
 
 
@@ -26,6 +28,8 @@ rule baseline:
         LAYOUT.log("baseline/{experiment}/{dataset}"),
     benchmark:
         LAYOUT.benchmark("baseline/{experiment}/{dataset}")
+    conda:
+        "../envs/conda.yaml"
     resources:
         mem_mb=1500,
         runtime=10,
@@ -35,5 +39,5 @@ rule baseline:
         ).model_dump_json(),
         code=code_digest("grokphase.baseline"),
     shell:
-        "{PYTHON} -m grokphase baseline --specification {params.specification:q}"
+        "python -m grokphase baseline --specification {params.specification:q}"
         " --dataset-file {input:q} --output {output:q} > {log:q} 2>&1"

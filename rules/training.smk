@@ -1,13 +1,3 @@
-def training_code(wildcards):
-    """Digest of the code that decides the trajectories of an experiment's networks."""
-    one = CONFIG.experiments[wildcards.experiment]
-    return code_digest(
-        "grokphase.training",
-        f"grokphase.models.{one.model}",
-        f"grokphase.sampling.kernels.{one.sampler.kernel}",
-    )
-
-
 rule train:
     input:
         lambda w: [LAYOUT.dataset(w.experiment, i) for i in parse_range(w.datasets)],
@@ -17,6 +7,8 @@ rule train:
         LAYOUT.log("train/{experiment}/{point}/{datasets}"),
     benchmark:
         LAYOUT.benchmark("train/{experiment}/{point}/{datasets}")
+    conda:
+        "../envs/conda.yaml"
     threads: 1
     resources:
         mem_mb=1500,
@@ -27,7 +19,7 @@ rule train:
         files=lambda w, input: ",".join(input),
         code=training_code,
     shell:
-        "{PYTHON} -m grokphase train --specification {params.specification:q}"
+        "python -m grokphase train --specification {params.specification:q}"
         " --datasets {wildcards.datasets} --dataset-files {params.files:q} --output {output:q}"
         " --checkpoints {params.checkpoints:q} --code-digest {params.code}"
         " --threads {threads} > {log:q} 2>&1"

@@ -4,12 +4,21 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
-from grokphase.specifications.dataset import Dataset, DatasetSpecification
+from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.storage import replaced
+
+
+class Dataset(NamedTuple):
+    """inputs [n, d] ~ N(0, 1) and the teacher direction [d] of unit norm, both float32."""
+
+    inputs: NDArray[np.float32]
+    teacher: NDArray[np.float32]
 
 
 def generate_dataset(specification: DatasetSpecification) -> Dataset:

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from grokphase.datasets import Dataset
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import tree
 from grokphase.sampling.kernels import Target
-from grokphase.specifications.dataset import Dataset
 from grokphase.specifications.training import PlantedStart
 
 DROPLET_OVERLAP = 0.5

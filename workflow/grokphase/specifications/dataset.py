@@ -1,9 +1,5 @@
 """Datasets of the teacher-student model."""
 
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from grokphase.parameters import PositiveCount
@@ -19,10 +15,3 @@ class DatasetSpecification(BaseModel):
     dataset: int = Field(ge=0)
     input_dim: PositiveCount
     train_size: PositiveCount
-
-
-class Dataset(NamedTuple):
-    """inputs [n, d] ~ N(0, 1) and the teacher direction [d] of unit norm, both float32."""
-
-    inputs: NDArray[np.float32]
-    teacher: NDArray[np.float32]

@@ -1,0 +1,230 @@
+"""Which kernel samples the paper's network best: effective samples per second and bias.
+
+Every kernel starts from the same equilibrated network and samples the same posterior in the same
+process, one thread. The reference is a long Metropolis-adjusted Hamiltonian run. Bias is relative,
+with the standard error of the difference; effective samples per second are those of the slowest
+observable. Writes kernels.json and kernels.md beside this file.
+
+    python benchmarks/kernels.py [--noise 0.18] [--cubic-strength -0.3] [--seconds 60]
+"""
+
+import os
+
+os.environ["NPROC"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+import argparse
+import datetime
+import json
+import platform
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from arviz_stats.base import array_stats
+from grokphase.datasets import generate_dataset
+from grokphase.models import teacher_student as model
+from grokphase.parameters import TeacherStudent
+from grokphase.sampling import kernels
+from grokphase.sampling.ensemble import Sampler, Schedule
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.training import PlantedStart
+from grokphase.tables.observables import OBSERVABLES
+
+NAMES = OBSERVABLES["teacher_student"]
+JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fraction")
+
+REFERENCE = ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 8})
+CANDIDATES: list[tuple[str, dict[str, Any]]] = [
+    ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 9}),
+    ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 7}),
+    ("hamiltonian", {"step_size": 0.3, "leapfrog_steps": 6}),
+    ("hamiltonian", {"step_size": 0.3, "leapfrog_steps": 6, "metropolis": False}),
+    ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),
+    ("pcn_langevin", {"step_size": 0.1, "metropolis": False}),
+    ("pcn_langevin", {"step_size": 0.05, "metropolis": True}),
+    ("isotropic_langevin", {"step_size": 1e-4}),
+    ("isotropic_langevin", {"step_size": 2e-5}),
+]
+LONGER = {"isotropic_langevin": 6}
+"""Slow kernels run this many times longer, or nothing could be said about them."""
+
+
+def build(
+    parameters: TeacherStudent, name: str, options: dict[str, Any], draws: int, thin: int
+) -> tuple[Sampler, int]:
+    """A sampler that records every `thin` steps, and its gradients per draw."""
+    module = kernels.load(name)
+    settings = module.Settings(**options)
+
+    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return (
+            model.observables(position, potential, parameters, data),
+            model.overlaps(position, parameters, data),
+        )
+
+    def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
+        return module.build(model.target(parameters, data), settings)
+
+    schedule = Schedule(burn_in=0, draws=draws, thin=thin, block=draws)
+    return Sampler(make_kernel, observe, len(NAMES), schedule), thin * settings.gradients_per_step
+
+
+def run(
+    parameters: TeacherStudent,
+    data: Any,
+    position: Any,
+    name: str,
+    options: dict[str, Any],
+    seconds: float,
+    key: jax.Array,
+) -> dict[str, Any]:
+    """Draws of one kernel for about `seconds`, without compilation; also the last position."""
+    settings = kernels.load(name).Settings(**options)
+    thin = max(1, 8 // settings.gradients_per_step)
+    sampler, gradients = build(parameters, name, options, 20, thin)
+    ensemble = sampler.start(jax.tree.map(lambda x: x[None], position), data)
+    keys = key[None]
+    pieces, elapsed, done, state = [], 0.0, 0, ensemble.state
+    accepted = 0.0
+    while elapsed < seconds:
+        started = time.perf_counter()
+        state, (observed, acceptance, _) = jax.block_until_ready(
+            sampler._advance(keys, state, done, 20, data, False)
+        )
+        if done:
+            elapsed += time.perf_counter() - started
+            pieces.append(np.asarray(observed)[0])
+            accepted += float(acceptance[0])
+        done += 20
+    draws = np.concatenate(pieces).astype(np.float64)
+    return {
+        "kernel": name,
+        "options": options,
+        "draws": len(draws),
+        "gradients": len(draws) * gradients,
+        "seconds": elapsed,
+        "milliseconds_per_gradient": 1e3 * elapsed / (len(draws) * gradients),
+        "acceptance": accepted / len(draws),
+        "observables": {n: _summary(draws[:, NAMES.index(n)]) for n in JUDGED},
+        "position": jax.tree.map(lambda x: x[0], state.position),
+    }
+
+
+def _summary(draws: np.ndarray) -> dict[str, float]:
+    # Four quarters of one chain: drift shows as a small effective sample size.
+    quarters = draws[: len(draws) // 4 * 4].reshape(4, -1)
+    effective = float(array_stats.ess(quarters, method="mean"))
+    return {
+        "mean": float(draws.mean()),
+        "effective": effective,
+        "error": float(draws.std(ddof=1) / np.sqrt(effective)),
+    }
+
+
+def compare(results: list[dict[str, Any]], reference: dict[str, Any]) -> None:
+    """Add bias, effective samples per second and the ratio to the best isotropic run."""
+    for one in results:
+        for name, found in one["observables"].items():
+            exact = reference["observables"][name]
+            found["bias_percent"] = 100 * (found["mean"] / exact["mean"] - 1)
+            found["bias_error_percent"] = (
+                100 * np.hypot(found["error"], exact["error"]) / abs(exact["mean"])
+            )
+            found["effective_per_second"] = found["effective"] / one["seconds"]
+    isotropic = [r for r in results if r["kernel"] == "isotropic_langevin"]
+    for name in JUDGED:
+        best = max(r["observables"][name]["effective_per_second"] for r in isotropic)
+        for one in results:
+            found = one["observables"][name]
+            found["ratio_to_isotropic"] = found["effective_per_second"] / best
+
+
+def table(results: list[dict[str, Any]], header: str) -> str:
+    """The comparison as Markdown."""
+    lines = [header, ""]
+    lines.append(
+        "| kernel | acceptance | ms per gradient | "
+        + " | ".join(f"{n}: bias %, effective/s, x isotropic" for n in JUDGED)
+        + " |"
+    )
+    lines.append("|" + "---|" * (3 + len(JUDGED)))
+    for one in results:
+        options = ", ".join(f"{k}={v}" for k, v in one["options"].items())
+        cells = [
+            f"{f['bias_percent']:+.2f} ± {f['bias_error_percent']:.2f}, "
+            f"{f['effective_per_second']:.3g}, {f['ratio_to_isotropic']:.3g}"
+            for f in one["observables"].values()
+        ]
+        lines.append(
+            f"| {one['kernel']} ({options}) | {one['acceptance']:.2f} | "
+            f"{one['milliseconds_per_gradient']:.1f} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the comparison and write its tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--noise", type=float, default=0.18)
+    parser.add_argument("--cubic-strength", type=float, default=-0.3)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    arguments = parser.parse_args()
+    jax.config.update("jax_default_matmul_precision", "highest")
+    parameters = TeacherStudent(
+        input_dim=150,
+        width=700,
+        train_size=3000,
+        weight_variance=0.5,
+        readout_variance=8 / 700,
+        noise=arguments.noise,
+        cubic_strength=arguments.cubic_strength,
+    )
+    dataset = generate_dataset(
+        DatasetSpecification(
+            experiment="benchmark", seed=0, dataset=0, input_dim=150, train_size=3000
+        )
+    )
+    data = model.load_data(parameters, dataset)
+    key = jax.random.key(0)
+    fold = partial(jax.random.fold_in, key)
+    position = model.start(fold(0), "prior", parameters, data, PlantedStart())
+    burn_in = {"step_size": 0.25, "leapfrog_steps": 7, "metropolis": False}
+    position = run(parameters, data, position, "hamiltonian", burn_in, 10.0, fold(1))["position"]
+    reference = run(parameters, data, position, *REFERENCE, 3 * arguments.seconds, fold(2))
+    results = [
+        run(
+            parameters,
+            data,
+            position,
+            name,
+            options,
+            arguments.seconds * LONGER.get(name, 1),
+            fold(3 + i),
+        )
+        for i, (name, options) in enumerate(CANDIDATES)
+    ]
+    for one in (reference, *results):
+        del one["position"]
+    compare(results, reference)
+    header = (
+        f"noise {arguments.noise}, cubic strength {arguments.cubic_strength}, d=150, N=700, "
+        f"n=3000, one network; {arguments.seconds:g} s per kernel on one thread, "
+        f"{platform.processor() or platform.machine()}, JAX {jax.__version__}, "
+        f"{datetime.date.today()}. Reference: {REFERENCE[0]} {REFERENCE[1]}, "
+        f"{reference['draws']} draws."
+    )
+    folder = Path(__file__).parent
+    (folder / "kernels.json").write_text(
+        json.dumps({"header": header, "reference": reference, "results": results}, indent=1) + "\n"
+    )
+    text = table(results, header)
+    (folder / "kernels.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Settings and fixtures that all tests share.
+
+JAX runs single threaded on the CPU and keeps its compiled programs between test runs.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parents[1] / ".pytest_cache" / "jax" / platform.node()),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def float64():
+    """JAX computes in double precision."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_chains():
+    """Independent chains: positions [chains, ...] -> positions [chains, draws, ...].
+
+    `burn_in` steps are discarded and then `draws` positions recorded, `thin` steps apart.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def run(kernel, positions, seed, burn_in, draws=1, thin=1):
+        def one_chain(key, position):
+            def step(number, state):
+                return kernel.step(jax.random.fold_in(key, number), state)[0]
+
+            def draw(state, first):
+                state = jax.lax.fori_loop(first, first + thin, step, state)
+                return state, state.position
+
+            state = jax.lax.fori_loop(0, burn_in, step, kernel.init(position))
+            return jax.lax.scan(draw, state, burn_in + thin * jnp.arange(draws))[1]
+
+        chains = jax.tree.leaves(positions)[0].shape[0]
+        keys = jax.random.split(jax.random.key(seed), chains)
+        return jax.tree.map(np.asarray, jax.jit(jax.vmap(one_chain))(keys, positions))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def damaged_copies():
+    """Damaged versions of a file's bytes: one bit flipped, cut short, or zeroed from a point on."""
+
+    def copies(content: bytes, number: int, seed: int):
+        generator = np.random.default_rng(seed)
+        for _ in range(number):
+            position = int(generator.integers(len(content)))
+            kind = generator.choice(["flip", "cut", "zero"], p=[0.8, 0.1, 0.1])
+            damaged = bytearray(content)
+            if kind == "flip":
+                damaged[position] ^= 1 << int(generator.integers(8))
+            elif kind == "cut":
+                del damaged[position:]
+            else:
+                damaged[position:] = bytes(len(content) - position)
+            if bytes(damaged) != content:
+                yield bytes(damaged)
+
+    return copies

@@ -1,0 +1,263 @@
+"""The teacher-student model: closed forms, exact gradient, symmetries, starting positions."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grokphase.models import teacher_student as model
+from grokphase.parameters import TeacherStudent
+from grokphase.specifications.dataset import Dataset
+from grokphase.specifications.training import PlantedStart
+from grokphase.tables.observables import OBSERVABLES
+from numpy.polynomial.hermite_e import hermegauss, hermeval
+from scipy.special import erf
+from scipy.stats import kstest
+
+NAMES = OBSERVABLES["teacher_student"]
+
+
+def parameters(**changes):
+    values = {
+        "input_dim": 3,
+        "width": 6,
+        "train_size": 9,
+        "weight_variance": 1.7,
+        "readout_variance": 2.3,
+        "noise": 0.4,
+        "cubic_strength": -0.3,
+    }
+    return TeacherStudent(**values | changes)
+
+
+def problem(of, seed=0, dtype=np.float32):
+    """A data set and a whitened position with overlaps of all sizes."""
+    generator = np.random.default_rng(seed)
+    inputs = generator.standard_normal((of.train_size, of.input_dim)).astype(dtype)
+    teacher = generator.standard_normal(of.input_dim)
+    teacher = (teacher / np.linalg.norm(teacher)).astype(dtype)
+    position = model.Position(
+        generator.standard_normal(of.width).astype(dtype),
+        generator.standard_normal((of.width, of.input_dim)).astype(dtype),
+    )
+    data = model.Data(
+        *map(
+            jnp.asarray,
+            (
+                inputs,
+                model.targets(inputs, teacher, of.cubic_strength).astype(dtype),
+                teacher,
+                dtype(of.noise),
+                dtype(of.cubic_strength),
+            ),
+        )
+    )
+    return jax.tree.map(jnp.asarray, position), data
+
+
+def weights(position, of):
+    """Original weights (a [N], W [N, d]) in float64, from the prior variances alone."""
+    return (
+        math.sqrt(of.readout_variance / of.width) * np.asarray(position.readout, float),
+        math.sqrt(of.weight_variance / of.input_dim) * np.asarray(position.weights, float),
+    )
+
+
+def measured(position, of, data):
+    potential, _ = model.target(of, data).potential_and_gradient(position)
+    values = model.observables(position, potential, of, data)
+    assert values.shape == (len(NAMES),)
+    return dict(zip(NAMES, np.asarray(values, float).tolist(), strict=True))
+
+
+def compare_with_quadrature(dtype, tolerance):
+    """Overlaps and test loss against a Gauss-Hermite rule over all of input space (d = 3)."""
+    of = parameters()
+    position, data = problem(of, dtype=dtype)
+    nodes, mass = hermegauss(64)
+    x = np.array(list(itertools.product(nodes, repeat=3)))
+    probability = np.prod(list(itertools.product(mass, repeat=3)), axis=1) / (2 * np.pi) ** 1.5
+    a, w = weights(position, of)
+    f = erf(x @ w.T) @ a
+    z = x @ np.asarray(data.teacher, float)
+    linear, cubic = hermeval(z, [0, 1]), hermeval(z, [0, 0, 0, 1])
+    found = measured(position, of, data)
+    assert found["linear_overlap"] == pytest.approx(probability @ (f * linear), abs=tolerance)
+    assert found["cubic_overlap"] == pytest.approx(probability @ (f * cubic) / 6, abs=tolerance)
+    difference = f - linear - of.cubic_strength * cubic
+    assert found["test_loss"] == pytest.approx(probability @ difference**2, abs=tolerance)
+
+
+def test_closed_forms_match_quadrature_in_double_precision(float64):
+    compare_with_quadrature(np.float64, 1e-8)
+
+
+def test_closed_forms_match_quadrature_in_single_precision():
+    compare_with_quadrature(np.float32, 2e-6)
+
+
+def test_closed_forms_match_monte_carlo_in_high_dimension():
+    """d = 40, 300 000 inputs, 5 standard errors each (false alarm < 1e-5)."""
+    of = parameters(input_dim=40, width=20)
+    position, data = problem(of, seed=1)
+    shift = np.linspace(-4, 4, of.width)[:, None] * np.asarray(data.teacher)
+    position = position._replace(weights=position.weights + shift)
+    x = np.random.default_rng(2).standard_normal((300_000, 40), dtype=np.float32)
+    a, w = weights(position, of)
+    f = erf(x @ w.T.astype(np.float32)) @ a
+    z = x @ np.asarray(data.teacher)
+    he3 = z**3 - 3 * z
+    found = measured(position, of, data)
+    for name, values in (
+        ("linear_overlap", f * z),
+        ("cubic_overlap", f * he3 / 6),
+        ("test_loss", (f - z - of.cubic_strength * he3) ** 2),
+    ):
+        error = values.std() / math.sqrt(len(values))
+        assert found[name] == pytest.approx(values.mean(), abs=5 * error), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_direct_observables(seed):
+    of = parameters(width=50, input_dim=4)
+    position, data = problem(of, seed)
+    a, w = weights(position, of)
+    q = w @ np.asarray(data.teacher, float)
+    f = erf(np.asarray(data.inputs, float) @ w.T) @ a
+    found = measured(position, of, data)
+    variance = of.weight_variance / of.input_dim
+    assert found["mean_square_overlap"] == pytest.approx((q**2).mean() / variance, rel=1e-5)
+    assert 0 < found["droplet_fraction"] < 1
+    assert found["droplet_fraction"] == pytest.approx((np.abs(q) > 0.5).mean(), abs=1e-6)
+    assert found["weight_norm"] == pytest.approx((w**2).mean() / variance, rel=1e-5)
+    residual = f - np.asarray(data.targets)
+    assert found["train_loss"] == pytest.approx((residual**2).mean(), rel=1e-5)
+    np.testing.assert_allclose(model.overlaps(position, of, data), q, atol=1e-6)
+
+
+def test_a_network_of_zeros_has_the_loss_of_the_teacher():
+    """E[y^2] = 1 + 6 eps^2."""
+    of = parameters()
+    position, data = problem(of)
+    found = measured(jax.tree.map(jnp.zeros_like, position), of, data)
+    assert found["test_loss"] == pytest.approx(1 + 6 * 0.3**2, rel=1e-6)
+    assert found["linear_overlap"] == found["cubic_overlap"] == found["weight_norm"] == 0
+
+
+def test_targets_are_hermite_polynomials():
+    generator = np.random.default_rng(0)
+    x, teacher = generator.standard_normal((50, 4)), np.array([0.6, 0, 0.8, 0])
+    expected = hermeval(0.6 * x[:, 0] + 0.8 * x[:, 2], [0, 1, 0, -1.2])
+    np.testing.assert_allclose(model.targets(x, teacher, -1.2), expected, rtol=1e-12)
+
+
+def test_symmetries_of_the_network():
+    """(a_i, w_i) -> -(a_i, w_i) and permutations of neurons change no observable."""
+    of = parameters()
+    position, data = problem(of)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    sign = np.array([1, -1, -1, 1, 1, -1], np.float32)
+    moved = model.Position(
+        (sign * position.readout)[order], (sign[:, None] * position.weights)[order]
+    )
+    first, second = measured(position, of, data), measured(moved, of, data)
+    assert first == pytest.approx(second, rel=1e-5)
+    np.testing.assert_allclose(
+        model.overlaps(moved, of, data), (sign * model.overlaps(position, of, data))[order]
+    )
+
+
+def independent_potential(position, of, data):
+    """Phi = L/noise neuron by neuron."""
+    f = 0.0
+    for alpha, v in zip(position.readout, position.weights, strict=True):
+        w = v * jnp.sqrt(of.weight_variance / of.input_dim)
+        f += (
+            alpha
+            * jnp.sqrt(of.readout_variance / of.width)
+            * jax.scipy.special.erf(data.inputs @ w)
+        )
+    return 0.5 * jnp.sum((data.targets - f) ** 2) / of.noise
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_in_double_precision(float64, seed):
+    """Against automatic differentiation of another implementation and central differences."""
+    of = parameters(noise=0.07, cubic_strength=-1.2)
+    position, data = problem(of, seed, np.float64)
+    evaluate = model.target(of, data).potential_and_gradient
+    potential, gradient = evaluate(position)
+    expected = jax.value_and_grad(independent_potential)(position, of, data)
+    np.testing.assert_allclose(potential, expected[0], rtol=1e-12)
+    for found, wanted in zip(gradient, expected[1], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-11)
+
+    direction, _ = problem(of, seed + 100, np.float64)
+    h = 1e-5
+    ahead, behind = (
+        evaluate(jax.tree.map(lambda x, v, s=s: x + s * h * v, position, direction))[0]
+        for s in (1, -1)
+    )
+    slope = sum(jnp.vdot(g, v) for g, v in zip(gradient, direction, strict=True))
+    assert float(slope) == pytest.approx(float((ahead - behind) / (2 * h)), rel=1e-7)
+
+
+def test_gradient_in_single_precision():
+    of = parameters(width=100, train_size=300, input_dim=20)
+    position, data = problem(of)
+    potential, gradient = jax.jit(model.target(of, data).potential_and_gradient)(position)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (position, data))
+        expected = model.target(of, exact[1]).potential_and_gradient(exact[0])
+    assert gradient.weights.dtype == jnp.float32
+    assert float(potential) == pytest.approx(float(expected[0]), rel=1e-5)
+    for found, wanted in zip(gradient, expected[1], strict=True):
+        scale = np.sqrt(np.mean(np.square(wanted)))
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_load_data_is_single_precision_with_the_teacher_values():
+    of = parameters(cubic_strength=-1.2)
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((9, 3)).astype(np.float32)
+    data = model.load_data(of, Dataset(inputs, np.float32([0, 0.6, 0.8])))
+    assert {x.dtype for x in data} == {jnp.dtype("float32")}
+    z = inputs @ np.float32([0, 0.6, 0.8])
+    np.testing.assert_allclose(data.targets, hermeval(z, [0, 1, 0, -1.2]), rtol=1e-5, atol=1e-6)
+    assert float(data.noise) == pytest.approx(0.4)
+
+
+def test_a_start_from_the_prior_is_standard_normal():
+    """Kolmogorov-Smirnov of both layers, which are uncorrelated (false alarm < 1e-4)."""
+    of = parameters(width=20_000, input_dim=2)
+    _, data = problem(of)
+    position = model.start(jax.random.key(0), "prior", of, data, PlantedStart())
+    assert kstest(position.readout, "norm").pvalue > 1e-5
+    assert kstest(np.ravel(position.weights), "norm").pvalue > 1e-5
+    layers = np.column_stack([position.readout, position.weights])
+    correlation = np.corrcoef(layers.T) - np.eye(3)
+    assert np.abs(correlation).max() < 5 / math.sqrt(of.width)
+
+
+def test_a_planted_start_has_droplets_that_support_the_teacher():
+    """`fraction` of the neurons at q = +-overlap with readout of the same sign; the rest prior."""
+    of = parameters(width=400, input_dim=10, weight_variance=0.5)
+    _, data = problem(of)
+    planted = PlantedStart(fraction=0.1, overlap=0.8, readout=3.0)
+    position = model.start(jax.random.key(1), "planted", of, data, planted)
+    prior = model.start(jax.random.key(1), "prior", of, data, planted)
+    q = np.asarray(model.overlaps(position, of, data))
+    droplet = np.arange(400) < 40
+    np.testing.assert_allclose(np.abs(q[droplet]), 0.8, rtol=1e-5)
+    np.testing.assert_allclose(position.readout[droplet], 3.0 * np.sign(q[droplet]))
+    # Both signs occur: 5 standard deviations of 40 fair coins (false alarm < 1e-6).
+    assert abs(np.sign(q[droplet]).sum()) < 5 * math.sqrt(40)
+    np.testing.assert_array_equal(position.readout[~droplet], prior.readout[~droplet])
+    np.testing.assert_array_equal(position.weights[~droplet], prior.weights[~droplet])
+    # Only the component along the teacher was moved.
+    moved = np.asarray(position.weights - prior.weights)
+    teacher = np.asarray(data.teacher)
+    across = moved - np.outer(moved @ teacher, teacher)
+    np.testing.assert_allclose(across, 0, atol=1e-5)

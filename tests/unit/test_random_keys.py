@@ -1,0 +1,119 @@
+"""Random keys: stable, and never the same for two networks, points, layers or steps."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grokphase.sampling import tree
+from grokphase.sampling.ensemble import Sampler, Schedule
+from grokphase.sampling.kernels import Target, load
+from grokphase.sampling.random_keys import fold_in_name, network_key
+
+IDENTITIES = list(
+    itertools.product(
+        ("teacher_student", "a", "a/1"),  # experiment
+        (0, 1, 2**32, 2**32 + 1),  # seed
+        ("noise~0.1", "noise~0.18", "noise~0.1/cubic_strength~-0.3"),  # point
+        range(3),  # dataset
+        ("prior", "planted"),  # start
+        range(3),  # network
+    )
+)
+
+
+def data(key):
+    return tuple(jax.random.key_data(key).tolist())
+
+
+def test_keys_of_all_identities_are_distinct():
+    """Also those of the networks' streams: starting point, and first steps."""
+    found = []
+    for identity in IDENTITIES[::5]:
+        key = network_key(*identity)
+        steps = fold_in_name(key, "steps")
+        found += [data(k) for k in (key, fold_in_name(key, "start"), steps)]
+        found += [data(jax.random.fold_in(steps, s)) for s in range(3)]
+    found += [data(network_key(*identity)) for i, identity in enumerate(IDENTITIES) if i % 5]
+    assert len(set(found)) == len(found)
+
+
+def test_keys_do_not_depend_on_the_order_of_computation():
+    forward = [data(network_key(*identity)) for identity in IDENTITIES[:20]]
+    backward = [data(network_key(*identity)) for identity in reversed(IDENTITIES[:20])]
+    assert forward == backward[::-1]
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        (("teacher_student", 2310, "noise~0.18", 3, "prior", 0), (2309714363, 713458912)),
+        (("teacher_student", 2310, "noise~0.18", 3, "planted", 1), (1316081908, 3523097457)),
+    ],
+)
+def test_keys_are_stable(identity, expected):
+    """These values may never change: published trajectories depend on them."""
+    assert data(network_key(*identity)) == expected
+
+
+def test_leaves_of_a_pytree_have_independent_noise():
+    """Equal shapes, no common noise; correlation below 5 standard errors (false alarm < 1e-5)."""
+    like = {"first": jnp.zeros(10_000), "second": jnp.zeros(10_000)}
+    noise = tree.standard_normal(jax.random.key(0), like)
+    correlation = np.corrcoef(noise["first"], noise["second"])[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(10_000)
+
+
+def noise_of_steps(name, settings, identities, size=500, steps=4):
+    """Gaussian noise behind every step of an ensemble, from its recorded positions.
+
+    Without data each kernel turns x into r x + sqrt(1 - r^2) xi. Returns [networks, steps, layers,
+    size].
+    """
+    contraction = {"pcn_langevin": (2 - 0.5) / (2 + 0.5), "hamiltonian": np.cos(0.5)}[name]
+    like = (jnp.zeros(size), jnp.zeros((size, 1)))
+    target = Target(
+        lambda x: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, x)), (1.0, 1.0), jnp.ones(())
+    )
+    kernel = load(name).build(target, load(name).Settings(**settings))
+    sampler = Sampler(
+        make_kernel=lambda data, burn_in: kernel,
+        observe=lambda data, x, potential: (jnp.concatenate([x[0], x[1][:, 0]]), x[0]),
+        observable_count=2 * size,
+        schedule=Schedule(burn_in=0, draws=steps, thin=1, block=3),
+    )
+    keys = jnp.stack([fold_in_name(network_key(*one), "steps") for one in identities])
+    positions = jax.tree.map(lambda x: jnp.stack([x] * len(identities)), like)
+    ensemble = sampler.run(keys, sampler.start(positions, None), None, lambda _: None)
+    x = np.concatenate([np.zeros((len(identities), 1, 2 * size)), ensemble.observables], axis=1)
+    noise = (x[:, 1:] - contraction * x[:, :-1]) / np.sqrt(1 - contraction**2)
+    return noise.reshape(len(identities), steps, 2, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pcn_langevin", {"step_size": 0.5, "metropolis": False}),
+        ("hamiltonian", {"step_size": 0.5, "leapfrog_steps": 1, "jitter": 0, "metropolis": False}),
+    ],
+)
+def test_networks_steps_and_layers_never_share_noise(name, settings):
+    """All pairs of noise vectors are uncorrelated, 5.5 standard errors (false alarm < 1e-4).
+
+    The networks differ in one part of their identity each.
+    """
+    identities = [
+        ("e", 0, "noise~0.1", 0, "prior", 0),
+        ("f", 0, "noise~0.1", 0, "prior", 0),
+        ("e", 1, "noise~0.1", 0, "prior", 0),
+        ("e", 0, "noise~0.2", 0, "prior", 0),
+        ("e", 0, "noise~0.1", 1, "prior", 0),
+        ("e", 0, "noise~0.1", 0, "planted", 0),
+        ("e", 0, "noise~0.1", 0, "prior", 1),
+    ]
+    noise = noise_of_steps(name, settings, identities)
+    assert noise.std() == pytest.approx(1, abs=5 / np.sqrt(2 * noise.size))
+    vectors = noise.reshape(-1, noise.shape[-1])
+    correlation = np.corrcoef(vectors) - np.eye(len(vectors))
+    assert np.abs(correlation).max() < 5.5 / np.sqrt(vectors.shape[1])

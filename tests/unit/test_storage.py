@@ -1,0 +1,106 @@
+"""Files that are whole or absent, and errors that name them."""
+
+import os
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from grokphase import storage
+from grokphase.errors import GrokphaseError
+
+SCHEMA = pa.schema([("name", pa.string()), ("values", pa.list_(pa.float32())), ("n", pa.int64())])
+
+
+@pytest.fixture
+def table():
+    generator = np.random.default_rng(0)
+    return pa.Table.from_pydict(
+        {
+            "name": [f"row {i}" for i in range(20)],
+            "values": list(generator.standard_normal((20, 30)).astype(np.float32)),
+            "n": generator.integers(0, 1000, 20),
+        },
+        schema=SCHEMA,
+    )
+
+
+def test_round_trip_with_provenance(tmp_path, table):
+    path = tmp_path / "new" / "folder" / "table.parquet"
+    storage.write_table(path, table, {"noise": 0.18})
+    assert storage.read_table(path, SCHEMA).equals(table)
+    assert storage.provenance(path) == {"noise": 0.18}
+    assert [p.name for p in path.parent.iterdir()] == ["table.parquet"]
+
+
+def test_equal_input_gives_equal_bytes(tmp_path, table):
+    first, second = tmp_path / "first", tmp_path / "second"
+    storage.write_table(first, table, {"a": 1, "b": [2.5]})
+    storage.write_table(second, table, {"b": [2.5], "a": 1})
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_old_file_stays_where_writing_fails(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(error), storage.replaced(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """A power cut must not leave a renamed file without its content."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "file").exists()))
+    with storage.replaced(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert synced
+    assert synced[0] is False
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    path = tmp_path / "file" / "table.parquet"
+    with (
+        pytest.raises(GrokphaseError, match=r"cannot write .*table\.parquet"),
+        storage.replaced(path),
+    ):
+        pass
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(GrokphaseError, match=r"absent\.parquet does not exist"):
+        storage.read_table(tmp_path / "absent.parquet", SCHEMA)
+
+
+def test_another_layout_is_named(tmp_path, table):
+    path = tmp_path / "table.parquet"
+    storage.write_table(path, table.drop_columns("n"), {})
+    with pytest.raises(GrokphaseError, match=r"table\.parquet does not have the columns"):
+        storage.read_table(path, SCHEMA)
+
+
+def test_damage_is_found_and_named(tmp_path, table, damaged_copies):
+    """600 damaged files: each is refused by name, or what was damaged is no part of the table."""
+    path = tmp_path / "table.parquet"
+    storage.write_table(path, table, {"noise": 0.18})
+    results = Counter()
+    for content in damaged_copies(path.read_bytes(), 600, seed=2):
+        path.write_bytes(content)
+        try:
+            read = storage.read_table(path, SCHEMA)
+        except GrokphaseError as error:
+            results["refused" if str(path) in str(error) else "not named"] += 1
+        except Exception as error:  # the traceback a user would see
+            results[type(error).__name__] += 1
+        else:
+            results["harmless" if read.equals(table) else "wrong data"] += 1
+    assert results.keys() == {"refused", "harmless"}, results
+
+
+def test_digest_depends_on_values_alone():
+    assert storage.digest({"a": 1, "b": 2}) == storage.digest({"b": 2, "a": 1})
+    assert storage.digest({"a": 1}) != storage.digest({"a": 2})
