@@ -10,7 +10,7 @@ import itertools
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -54,14 +54,11 @@ class Schedule(BaseModel):
 
 def _sampler_type() -> Any:
     """A union over the kernels available, told apart by the key `kernel`."""
-    variants = [
-        create_model(
-            name,
-            __base__=(Schedule, kernels.load(name).Settings),
-            kernel=(Literal[name], Field(description="Name of the kernel.")),
-        )
-        for name in kernels.names()
-    ]
+    variants = []
+    for name in kernels.names():
+        tag: Any = (Literal[name], Field(description="Name of the kernel."))
+        bases = (Schedule, kernels.load(name).Settings)
+        variants.append(create_model(name, __base__=bases, kernel=tag))
     return Annotated[Union[tuple(variants)], Field(discriminator="kernel")]  # noqa: UP007
 
 
@@ -69,15 +66,22 @@ def _each_optional(model: type[BaseModel], title: str, as_list: bool) -> type[Ba
     """The fields of a model, each optional, as single values or as non-empty lists of them."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        value = Annotated[(field.annotation, *field.metadata)]  # type: ignore[valid-type]
-        kind = Annotated[list[value], Field(min_length=1)] if as_list else value  # type: ignore[valid-type]
+        value: Any = field.annotation
+        for constraint in field.metadata:
+            value = Annotated[value, constraint]
+        kind: Any = Annotated[list[value], Field(min_length=1)] if as_list else value
         fields[name] = (kind | None, Field(default=None, description=field.description))
     return create_model(title, __config__=_STRICT, **fields)
 
 
-Sampler = _sampler_type()
-FixedParameters = _each_optional(TeacherStudent, "FixedParameters", as_list=False)
-Sweep = _each_optional(TeacherStudent, "Sweep", as_list=True)
+if TYPE_CHECKING:
+    Sampler: TypeAlias = Any
+    FixedParameters: TypeAlias = Any
+    Sweep: TypeAlias = Any
+else:
+    Sampler = _sampler_type()
+    FixedParameters = _each_optional(TeacherStudent, "FixedParameters", as_list=False)
+    Sweep = _each_optional(TeacherStudent, "Sweep", as_list=True)
 
 
 class Experiment(BaseModel):
@@ -86,8 +90,8 @@ class Experiment(BaseModel):
     model_config = _STRICT
 
     model: Literal["teacher_student"]
-    parameters: FixedParameters  # type: ignore[valid-type]
-    sweep: Sweep  # type: ignore[valid-type]
+    parameters: FixedParameters
+    sweep: Sweep
     seed: int = Field(ge=0, strict=True, description="Seed of datasets, starts and dynamics.")
     datasets: PositiveCount = Field(description="Number of datasets.")
     networks: Networks = Field(description="Networks per dataset, by kind of start.")
@@ -101,7 +105,7 @@ class Experiment(BaseModel):
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."
     )
-    sampler: Sampler  # type: ignore[valid-type]
+    sampler: Sampler
     histogram: Histogram = Histogram()
     convergence: Convergence = Convergence()
     theory: Theory
@@ -153,7 +157,7 @@ class Experiment(BaseModel):
 
     def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, TeacherStudent]:
         """Name -> parameters of every line of points that differ in the noise alone."""
-        lines = {}
+        lines: dict[str, TeacherStudent] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
             lines.setdefault(point_name(values), parameters)

@@ -57,9 +57,9 @@ def branch_table(specification: TheorySpecification) -> pa.Table:
                 {
                     "closure": closure,
                     "branch": branch,
-                    "wells": Wells(found.wells[here]).name.lower(),
+                    "wells": Wells(int(found.wells[here])).name.lower(),
                     "noise": noises[point],
-                    "result": Result(found.result[here]).name.lower(),
+                    "result": Result(int(found.result[here])).name.lower(),
                     "selected": bool(eligible[here] and lowest[point] == branch),
                     "stable": bool(found.stable[here]),
                     "free_energy": found.free_energy[here],
@@ -71,7 +71,7 @@ def branch_table(specification: TheorySpecification) -> pa.Table:
                     "side_minimum": derived.landscape.side_minimum[here],
                     "action_difference": derived.landscape.action_difference[here],
                     "side_mass": derived.landscape.side_mass[here],
-                    "phase": Phase(derived.phase[here]).label,
+                    "phase": Phase(int(derived.phase[here])).label,
                 }
             )
     return pa.Table.from_pylist(rows, schema=tables.BRANCHES)

@@ -34,13 +34,13 @@ def draw(tables: Tables) -> Figure:
             curve = theory.query("cubic_strength == @strength")
             axes.plot(curve["noise"], curve[observable], color=colour)
             where = "observable == @observable and cubic_strength == @strength"
-            for point in tables.outputs.query(where).itertuples():
+            for point in tables.outputs.query(where).to_dict("records"):
                 style.error_points(
                     axes,
-                    [point.noise],
-                    [point.mean],
-                    [point.subset_error],
-                    bool(converged[point.noise, strength]),
+                    [point["noise"]],
+                    [point["mean"]],
+                    [point["subset_error"]],
+                    bool(converged[point["noise"], strength]),
                     color=colour,
                     marker=marker,
                 )

@@ -1,13 +1,13 @@
 """What the figures share: fonts, colours, markers, and the marking of points not converged."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.labelsize": 10,
     "legend.fontsize": 8,
@@ -48,14 +48,14 @@ def metadata(kind: str) -> dict[str, None]:
 
 def error_points(
     axes: Axes,
-    x: Sequence[float],
-    y: Sequence[float],
-    error: Sequence[float],
+    x: ArrayLike,
+    y: ArrayLike,
+    error: ArrayLike,
     converged: bool,
     **style: Any,
 ) -> None:
     """Points with error bars; open markers where the networks are not converged."""
-    face = {} if converged else {"markerfacecolor": "white"}
+    face: dict[str, Any] = {} if converged else {"markerfacecolor": "white"}
     axes.errorbar(x, y, yerr=error, linestyle="none", capsize=1.5, elinewidth=0.8, **face, **style)
 
 
