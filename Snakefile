@@ -10,6 +10,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/training.smk"
 include: "rules/aggregation.smk"
+include: "rules/summary.smk"
 include: "rules/theory.smk"
 include: "rules/figures.smk"
 
@@ -18,4 +19,5 @@ rule all:
     default_target: True
     input:
         [figure_files(name) for name in CONFIG.figures],
+        [LAYOUT.summary(name, "md") for name in CONFIG.experiments],
     localrule: True

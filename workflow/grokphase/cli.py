@@ -27,6 +27,7 @@ from grokphase.layout import (
 from grokphase.specifications.aggregation import AggregationSpecification
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.figure import FigureSpecification
+from grokphase.specifications.summary import SummarySpecification
 from grokphase.specifications.theory import BaselineSpecification, TheorySpecification
 from grokphase.specifications.training import TrainingSpecification
 
@@ -266,6 +267,46 @@ def aggregate(
     if shards is not None:
         files = [Path(name) for name in shards.split(",")]
     run(wanted, files, *(folder / f"{table}.parquet" for table in AGGREGATES))
+
+
+@cli.command()
+@_selection("experiment")
+@click.option("--diagnostics", help="Comma-separated diagnostics of the points.")
+@click.option("--table", type=PATH, help="Table to write (.parquet).")
+@click.option("--page", type=PATH, help="Page to write (.md).")
+def summary(
+    config: Path,
+    scale: str,
+    experiment: str | None,
+    specification: str | None,
+    diagnostics: str | None,
+    table: Path | None,
+    page: Path | None,
+) -> None:
+    """Collect the convergence diagnostics of all points of an experiment."""
+    from grokphase.summary import summarise
+
+    if specification is None:
+        settings = load_config(config, scale)
+        _needed(settings, experiment)
+        assert experiment is not None
+        wanted = settings.summary(experiment)
+    else:
+        wanted = SummarySpecification.model_validate_json(specification)
+    layout = Layout(scale)
+    if diagnostics is None:
+        files = [
+            Path(layout.aggregate(wanted.experiment, point, "diagnostics"))
+            for point in wanted.points
+        ]
+    else:
+        files = [Path(name) for name in diagnostics.split(",")]
+    summarise(
+        wanted,
+        files,
+        table or Path(layout.summary(wanted.experiment, "parquet")),
+        page or Path(layout.summary(wanted.experiment, "md")),
+    )
 
 
 @cli.command()

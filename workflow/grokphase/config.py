@@ -28,6 +28,7 @@ from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.figure import FigureSpecification
+from grokphase.specifications.summary import SummarySpecification
 from grokphase.specifications.theory import BaselineSpecification, Theory, TheorySpecification
 from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 
@@ -272,6 +273,13 @@ class Config(BaseModel):
             subsets=one.subsets,
             histogram=one.histogram,
             convergence=one.convergence,
+        )
+
+    def summary(self, experiment: str) -> SummarySpecification:
+        """Specification of the summary of an experiment."""
+        one = self.experiments[experiment]
+        return SummarySpecification(
+            experiment=experiment, model=one.model, points=tuple(one.points())
         )
 
     def theory(self, experiment: str, line: str) -> TheorySpecification:

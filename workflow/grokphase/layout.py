@@ -22,6 +22,10 @@ class Layout:
         """histogram, outputs or diagnostics of one point."""
         return f"{self.base}/{experiment}/{point}/{table}.parquet"
 
+    def summary(self, experiment: str, suffix: str) -> str:
+        """Diagnostics of all points: a table (parquet) and a page (md)."""
+        return f"{self.base}/{experiment}/diagnostics.{suffix}"
+
     def theory(self, experiment: str, line: str, table: str) -> str:
         """branches, densities or transitions along one line of noise values."""
         return f"{self.base}/{experiment}/theory/{line}/{table}.parquet"

@@ -21,7 +21,7 @@ def draw(tables: Tables) -> Figure:
     boundary, limit = transitions["gfl_end"], transitions["limit"]
 
     figure, axes = subplots(figsize=(6.6, 4.4))
-    highest = 0.0
+    lowest, highest = 0.0, 0.0
     for noise in noises:
         points = tables.histogram.query("noise == @noise and networks >= @LEAST_NETWORKS")
         line = tables.densities.query("noise == @noise")
@@ -37,17 +37,17 @@ def draw(tables: Tables) -> Figure:
             markersize=2.6,
             zorder=3,
         )
+        lowest = min(lowest, line["binned_action"].min())
         highest = max(highest, (points["action"] + points["action_error"]).max())
     axes.set_xlabel(r"overlap with the teacher, $q = w\cdot w^{*}$")
     axes.set_ylabel(r"action, $-\log\, p(q)$  (nats)")
     reach = tables.histogram.query("networks >= @LEAST_NETWORKS")["bin_right"].max()
     axes.set_xlim(-reach - 0.1, reach + 0.1)
-    axes.set_ylim(None, highest + 1)
+    axes.set_ylim(lowest - 0.5, highest + 0.5)
 
     handles = []
-    above = [noise for noise in noises if not noise < boundary]
     for title, group in (
-        ("GFL", above),
+        ("GFL", [noise for noise in noises if not noise < boundary]),
         ("GMFL-I", [noise for noise in noises if noise < boundary]),
     ):
         if group:
@@ -57,9 +57,8 @@ def draw(tables: Tables) -> Figure:
             for n in reversed(group)
         ]
         if title == "GFL" and boundary == boundary:
-            handles.append(
-                Line2D([], [], color="black", label=rf"transition $\sigma^2 = {boundary:.3f}$")
-            )
+            label = rf"— transition, $\sigma^2 = {boundary:.3f}$ —"
+            handles.append(Line2D([], [], linestyle="none", label=label))
     if not converged.all():
         handles.append(style.not_converged_handle())
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,52 @@
+"""The summary stage: the diagnostics of all points of an experiment in one table and one page."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+
+from grokphase.specifications.summary import SummarySpecification
+from grokphase.storage import read_table, replaced, write_table
+from grokphase.tables import aggregates
+from grokphase.tables.observables import OBSERVABLES
+
+_log = logging.getLogger(__name__)
+
+
+def summarise(
+    specification: SummarySpecification, diagnostics: list[Path], table_file: Path, page: Path
+) -> None:
+    """Collect one diagnostics row per point; the page lists the worst values of every point.
+
+    Raises GrokphaseError for a table that is missing or damaged.
+    """
+    observables = OBSERVABLES[specification.model]
+    schema = aggregates.diagnostics(observables)
+    table = pa.concat_tables([read_table(path, schema) for path in diagnostics])
+    write_table(table_file, table, specification.model_dump(mode="json"))
+    rows = table.to_pylist()
+    failed = [row for row in rows if not row["converged"]]
+    lines = [
+        f"# Convergence of {specification.experiment}",
+        "",
+        f"{len(rows) - len(failed)} of {len(rows)} points converged. Worst over the observables:",
+        "",
+        "| point | acceptance | nested R-hat | R-hat | bulk ESS | tail ESS | problems |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        extremes = [
+            max(row[f"nested_rhat_{name}"] for name in observables),
+            max(row[f"rhat_{name}"] for name in observables),
+            min(row[f"ess_bulk_{name}"] for name in observables),
+            min(row[f"ess_tail_{name}"] for name in observables),
+        ]
+        lines.append(
+            f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | {extremes[1]:.3f} | "
+            f"{extremes[2]:.0f} | {extremes[3]:.0f} | {row['problems']} |"
+        )
+    with replaced(page) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    _log.info(f"{len(rows) - len(failed)} of {len(rows)} points converged")
+    for row in failed:
+        _log.warning(f"{row['point']} is NOT CONVERGED: {row['problems']}")
