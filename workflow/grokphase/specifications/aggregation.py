@@ -43,10 +43,15 @@ class Convergence(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nested_rhat: float = Field(
-        default=1.05, gt=1, description="Largest nested R-hat over the kinds of start."
+        default=1.1,
+        gt=1,
+        description="Largest nested R-hat over the kinds of start. With m networks of each kind it "
+        "is about sqrt(1 + 1/m) at equilibrium for an observable that hardly moves within a chain.",
     )
     ess: Positive = Field(
-        default=100, description="Smallest effective sample size (bulk and tail) of the ensemble."
+        default=50,
+        description="Smallest effective sample size, bulk and tail, of all networks together; "
+        "50 are ten for each of five subsets.",
     )
 
 
