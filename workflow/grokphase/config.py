@@ -103,6 +103,11 @@ class Experiment(BaseModel):
         strict=True,
         description="Groups of datasets whose spread is the error bar.",
     )
+    control_variates: bool = Field(
+        default=True,
+        strict=True,
+        description="Remove from the outputs what the training sets' own sample moments explain.",
+    )
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."
     )
@@ -271,6 +276,7 @@ class Config(BaseModel):
             datasets=one.datasets,
             networks_per_dataset=len(one.networks.starts()),
             subsets=one.subsets,
+            control_variates=one.control_variates,
             histogram=one.histogram,
             convergence=one.convergence,
         )

@@ -83,6 +83,7 @@ def train(
         finished[dataset] = {
             "observables": ensemble.observables,
             "acceptance": ensemble.acceptance / specification.draws,
+            "control_variates": model.control_variates(data),
             "overlap_counts": ensemble.overlap_counts,
         }
     progress.close()
@@ -209,6 +210,7 @@ def _table(
             columns["start"].append(kind)
             columns["network"].append(network)
             columns["acceptance"].append(results["acceptance"][row])
+            columns["control_variates"].append(results["control_variates"])
             for column, name in enumerate(observables):
                 columns[name].append(results["observables"][row, :, column])
             columns["overlap_counts"].append(results["overlap_counts"][row])

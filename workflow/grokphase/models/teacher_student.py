@@ -70,6 +70,16 @@ def load_data(parameters: TeacherStudent, dataset: Dataset) -> Data:
     )
 
 
+def control_variates(data: Data) -> NDArray[np.float64]:
+    """Statistics [2] of the training set that are zero in the population.
+
+    mean z^2 - 1 and mean z He_3(z): by how much the sample breaks the orthonormality of the
+    teacher's components. They decide most of the difference between datasets in what is learned.
+    """
+    z = np.asarray(data.inputs, np.float64) @ np.asarray(data.teacher, np.float64)
+    return np.array([np.mean(z**2) - 1, np.mean(z * (z**3 - 3 * z))])
+
+
 def work_per_gradient(parameters: TeacherStudent) -> float:
     """Multiply-adds of one gradient: its two matrix products."""
     return 2.0 * parameters.train_size * parameters.width * parameters.input_dim

@@ -68,5 +68,6 @@ class AggregationSpecification(BaseModel):
     datasets: PositiveCount
     networks_per_dataset: PositiveCount
     subsets: int = Field(ge=2)
+    control_variates: bool
     histogram: Histogram
     convergence: Convergence

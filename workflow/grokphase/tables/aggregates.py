@@ -24,6 +24,7 @@ OUTPUTS = pa.schema(
     [
         ("observable", pa.string()),
         ("mean", pa.float64()),
+        ("raw_mean", pa.float64()),
         ("subset_error", pa.float64()),
         ("dataset_error", pa.float64()),
         ("dataset_spread", pa.float64()),
@@ -32,9 +33,11 @@ OUTPUTS = pa.schema(
 )
 """One row per observable.
 
+mean, raw_mean : average over datasets with and without control variates.
 subset_error, dataset_error : standard error of the mean from the spread of the subsets' means,
     as the preprint does, and from that of the datasets' means, which has more degrees of freedom.
-dataset_spread : standard deviation between datasets;  network_spread : of one network's draws.
+dataset_spread : standard deviation of the raw values between datasets.
+network_spread : standard deviation of one network's draws.
 """
 
 DIAGNOSTIC_NAMES = ("rhat", "nested_rhat", "ess_bulk", "ess_tail", "mcse")

@@ -16,6 +16,7 @@ def schema(observables: tuple[str, ...]) -> pa.Schema:
 
     <observable> : one value per draw.
     overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q, summed over draws.
+    control_variates : statistics of the network's dataset that are zero in the population.
     acceptance : mean Metropolis acceptance probability after burn-in.
     """
     return pa.schema(
@@ -24,6 +25,7 @@ def schema(observables: tuple[str, ...]) -> pa.Schema:
             ("start", pa.string()),
             ("network", pa.int32()),
             ("acceptance", pa.float32()),
+            ("control_variates", pa.list_(pa.float64())),
             *((name, pa.list_(pa.float32())) for name in observables),
             ("overlap_counts", pa.list_(pa.int64())),
         ]
