@@ -163,33 +163,20 @@ def test_adjusted_kernels_are_exact_on_a_skewed_target(run_chains, name):
     assert kstest(x, lambda q: np.interp(q, GRID, cumulative)).pvalue > 1e-5
 
 
-@pytest.mark.parametrize(
-    ("name", "step", "order", "tolerance"),
-    [
-        ("isotropic_langevin", 0.2, 1, 0.25),
-        ("pcn_langevin", 0.3, 1, 0.25),
-        ("hamiltonian", 0.5, 2, 0.35),
-    ],
-)
-def test_order_of_the_bias_in_the_step_size(run_chains, name, step, order, tolerance):
-    """Halving h halves the Langevin biases of <x^2>, and quarters the Hamiltonian one.
-
-    The tolerance is 5 standard errors and more (false alarm < 1e-4).
-    """
+@pytest.mark.parametrize(("name", "step"), [("isotropic_langevin", 0.2), ("pcn_langevin", 0.3)])
+def test_bias_of_langevin_is_of_first_order_in_the_step(run_chains, name, step):
+    """Halving h halves the bias of <x^2>, within 5 standard errors and more (1e-5)."""
     bias, error = [], []
     for h in (step, step / 2):
-        settings, thin = UNADJUSTED[name] | {"step_size": h}, round(1.5 / h)
-        if name == "hamiltonian":
-            settings, thin = settings | {"leapfrog_steps": round(1.4 / h)}, 2
-        kernel = build(separable(skewed), name, settings)
+        kernel = build(separable(skewed), name, UNADJUSTED[name] | {"step_size": h})
+        thin = round(1.5 / h)
         x = run_chains(
-            kernel, jnp.zeros((1, 50_000)), seed=4, burn_in=4 * thin, draws=10 * order, thin=thin
+            kernel, jnp.zeros((1, 50_000)), seed=4, burn_in=4 * thin, draws=10, thin=thin
         )
         bias.append(np.mean(x**2, dtype=float) - DENSITY @ GRID**2)
         error.append(np.std(x**2) / math.sqrt(x.size))
-    print(bias, error)  #
-    assert 5 * math.hypot(error[0] / bias[0], error[1] / bias[1]) < tolerance
-    assert bias[0] / bias[1] == pytest.approx(2**order, rel=tolerance)
+    assert 5 * math.hypot(error[0] / bias[0], error[1] / bias[1]) < 0.25
+    assert bias[0] / bias[1] == pytest.approx(2, rel=0.25)
 
 
 # --- detailed balance and reversibility -----------------------------------------------------------
@@ -197,8 +184,7 @@ def test_order_of_the_bias_in_the_step_size(run_chains, name, step, order, toler
 
 def wells(x):
     """A potential that couples its two coordinates."""
-    phi = 0.3 * (x[0] ** 2 - 1) ** 2 + jnp.sin(x[0] * x[1]) + 0.2 * x[1] ** 4
-    return phi
+    return 0.3 * (x[0] ** 2 - 1) ** 2 + jnp.sin(x[0] * x[1]) + 0.2 * x[1] ** 4
 
 
 WELLS = Target(jax.value_and_grad(wells), jnp.ones(()), jnp.ones(()))

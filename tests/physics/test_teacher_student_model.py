@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokphase.datasets import Dataset
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
-from grokphase.specifications.dataset import Dataset
 from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
 from numpy.polynomial.hermite_e import hermegauss, hermeval
@@ -227,6 +227,22 @@ def test_load_data_is_single_precision_with_the_teacher_values():
     z = inputs @ np.float32([0, 0.6, 0.8])
     np.testing.assert_allclose(data.targets, hermeval(z, [0, 1, 0, -1.2]), rtol=1e-5, atol=1e-6)
     assert float(data.noise) == pytest.approx(0.4)
+
+
+def test_control_variates_are_zero_in_the_population():
+    """mean z^2 - 1 and mean z He_3(z): 500 data sets, 5 standard errors (false alarm < 1e-5)."""
+    of = parameters(train_size=50)
+    values = []
+    for seed in range(500):
+        _, data = problem(of, seed)
+        z = np.asarray(data.inputs, float) @ np.asarray(data.teacher, float)
+        values.append(model.control_variates(data))
+        expected = [(z**2).mean() - 1, (z * hermeval(z, [0, 0, 0, 1])).mean()]
+        np.testing.assert_allclose(values[-1], expected, rtol=1e-9, atol=1e-9)
+    error = np.std(values, axis=0) / math.sqrt(len(values))
+    assert (np.abs(np.mean(values, axis=0)) < 5 * error).all()
+    # Var z^2 = 2 and Var[z He_3] = E[z^2 He_3^2] = 42, over 50 inputs.
+    assert np.var(values, axis=0) == pytest.approx([2 / 50, 42 / 50], rel=0.5)
 
 
 def test_a_start_from_the_prior_is_standard_normal():

@@ -44,9 +44,13 @@ def test_equal_input_gives_equal_bytes(tmp_path, table):
 def test_the_old_file_stays_where_writing_fails(tmp_path, error):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(error), storage.replaced(path) as temporary:
+
+    def fail(temporary):
         temporary.write_text("half of the n")
         raise error
+
+    with pytest.raises(error), storage.replaced(path) as temporary:
+        fail(temporary)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -59,6 +63,16 @@ def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path, monkeypatch):
         temporary.write_text("new")
     assert synced
     assert synced[0] is False
+
+
+def test_a_reader_of_the_old_file_keeps_the_old_file(tmp_path):
+    """The file is replaced as a whole, never rewritten in place."""
+    (tmp_path / "file").write_text("old")
+    with (tmp_path / "file").open() as reader:
+        with storage.replaced(tmp_path / "file") as temporary:
+            temporary.write_text("new and longer")
+        assert reader.read() == "old"
+    assert (tmp_path / "file").read_text() == "new and longer"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -80,6 +94,15 @@ def test_another_layout_is_named(tmp_path, table):
     path = tmp_path / "table.parquet"
     storage.write_table(path, table.drop_columns("n"), {})
     with pytest.raises(GrokphaseError, match=r"table\.parquet does not have the columns"):
+        storage.read_table(path, SCHEMA)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 1000, -1])
+def test_a_truncated_file_is_named(tmp_path, table, keep):
+    path = tmp_path / "table.parquet"
+    storage.write_table(path, table, {})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(GrokphaseError, match=r"table\.parquet is truncated or damaged"):
         storage.read_table(path, SCHEMA)
 
 

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
+from pydantic import BaseModel, ValidationError
 
 from grokphase.config import Config, load_config
 from grokphase.errors import GrokphaseError
@@ -32,6 +33,7 @@ from grokphase.specifications.theory import BaselineSpecification, TheorySpecifi
 from grokphase.specifications.training import TrainingSpecification
 
 PATH = click.Path(path_type=Path)
+SpecificationT = TypeVar("SpecificationT", bound=BaseModel)
 
 
 class _Commands(click.Group):
@@ -144,7 +146,7 @@ def dataset(
         assert dataset is not None
         wanted = settings.dataset(experiment, dataset)
     else:
-        wanted = DatasetSpecification.model_validate_json(specification)
+        wanted = _parse(DatasetSpecification, specification)
     where = Layout(scale).dataset(wanted.experiment, wanted.dataset)
     write_dataset(wanted, output or Path(where))
 
@@ -212,7 +214,7 @@ def train(
         assert point is not None
         wanted = settings.training(experiment, point)
     else:
-        wanted = TrainingSpecification.model_validate_json(specification)
+        wanted = _parse(TrainingSpecification, specification)
     layout = Layout(scale)
     indices = _parse_range("--datasets", datasets)
     if dataset_files is None:
@@ -260,7 +262,7 @@ def aggregate(
         files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
         folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
     else:
-        wanted = AggregationSpecification.model_validate_json(specification)
+        wanted = _parse(AggregationSpecification, specification)
         if shards is None or output_folder is None:
             raise GrokphaseError("--specification needs --shards and --output-folder")
         files, folder = [], output_folder
@@ -292,7 +294,7 @@ def summary(
         assert experiment is not None
         wanted = settings.summary(experiment)
     else:
-        wanted = SummarySpecification.model_validate_json(specification)
+        wanted = _parse(SummarySpecification, specification)
     layout = Layout(scale)
     if diagnostics is None:
         files = [
@@ -331,7 +333,7 @@ def theory(
         wanted = settings.theory(experiment, line)
         folder = output_folder or Path(Layout(scale).theory(experiment, line, "x")).parent
     else:
-        wanted = TheorySpecification.model_validate_json(specification)
+        wanted = _parse(TheorySpecification, specification)
         if output_folder is None:
             raise GrokphaseError("--specification needs --output-folder")
         folder = output_folder
@@ -362,7 +364,7 @@ def baseline(
         assert dataset is not None
         wanted = settings.baseline(experiment, dataset)
     else:
-        wanted = BaselineSpecification.model_validate_json(specification)
+        wanted = _parse(BaselineSpecification, specification)
     layout = Layout(scale)
     predict_baseline(
         wanted,
@@ -396,7 +398,7 @@ def figure(
         assert figure is not None
         wanted = settings.figure(figure)
     else:
-        wanted = FigureSpecification.model_validate_json(specification)
+        wanted = _parse(FigureSpecification, specification)
     layout = Layout(scale)
     folder = output_folder or Path(layout.figure(wanted.figure, "x")).parent
     draw(
@@ -407,8 +409,14 @@ def figure(
 
 
 @cli.command()
-@click.option("--config", type=PATH, default=Path("config.yaml"), show_default=True)
-@click.option("--scale", default="paper", show_default=True)
+@click.option(
+    "--config",
+    type=PATH,
+    default=Path("config.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
 def check(config: Path, scale: str) -> None:
     """Validate a configuration file and say what it asks for."""
     settings = load_config(config, scale)
@@ -419,6 +427,17 @@ def check(config: Path, scale: str) -> None:
             f"{len(one.points()) * len(one.shards())} training jobs"
         )
     click.echo(f"figures: {', '.join(settings.figures)}")
+
+
+def _parse(kind: type[SpecificationT], text: str) -> SpecificationT:
+    """The specification given as JSON."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'text'}: {one['msg']}" for one in error.errors()
+        )
+        raise GrokphaseError(f"--specification: {problems}") from None
 
 
 def _parse_range(option: str, text: str) -> range:

@@ -7,6 +7,7 @@ to the experiments. This module is read while the workflow is planned: it import
 
 import difflib
 import itertools
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +20,10 @@ from pydantic import (
     Field,
     ValidationError,
     create_model,
-    model_validator,
 )
 
 from grokphase.errors import GrokphaseError
-from grokphase.parameters import PositiveCount, TeacherStudent
+from grokphase.parameters import Finite, PositiveCount, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.specifications.dataset import DatasetSpecification
@@ -33,6 +33,9 @@ from grokphase.specifications.theory import BaselineSpecification, Theory, Theor
 from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 
 MODELS: dict[str, type[TeacherStudent]] = {"teacher_student": TeacherStudent}
+
+RESERVED_NAMES = ("figures", "logs", "benchmarks")
+"""Folders of a scale that are not those of an experiment."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _FIGURES = Path(__file__).parent / "figures"
@@ -116,35 +119,6 @@ class Experiment(BaseModel):
     convergence: Convergence = Convergence()
     theory: Theory
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Experiment":
-        problems = []
-        for name in TeacherStudent.model_fields:
-            fixed, swept = getattr(self.parameters, name), getattr(self.sweep, name)
-            if fixed is not None and swept is not None:
-                problems.append(f"{name} stands under both parameters and sweep; keep one")
-            if fixed is None and swept is None:
-                problems.append(f"{name} is missing: give it under parameters or sweep")
-            if swept is not None and len(set(swept)) < len(swept):
-                problems.append(f"sweep.{name} repeats a value")
-        if self.sweep.noise is None:
-            problems.append("noise must be swept: give sweep.noise as a list, even of one value")
-        if not self.networks.starts():
-            problems.append("networks.prior and networks.planted are both 0: train at least one")
-        if self.datasets % self.subsets:
-            problems.append(
-                f"the networks of {self.datasets} datasets do not split evenly over "
-                f"{self.subsets} subsets: make datasets a multiple of subsets"
-            )
-        if self.histogram.limit > 2:
-            problems.append(
-                f"histogram reaches |q| = {self.histogram.limit:g}, beyond the recorded range 2: "
-                "use fewer or narrower bins"
-            )
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
     def swept(self) -> dict[str, list[float]]:
         """Swept values by parameter, in the order of the model's parameters."""
         values = {name: getattr(self.sweep, name) for name in TeacherStudent.model_fields}
@@ -186,7 +160,7 @@ class Figure(BaseModel):
     model_config = _STRICT
 
     experiment: str
-    select: dict[str, list[float]] = Field(
+    select: dict[str, Annotated[list[Finite], Field(min_length=1)]] = Field(
         default={}, description="Swept parameter -> values drawn; what is not named is drawn whole."
     )
     baseline: int = Field(
@@ -205,37 +179,6 @@ class Config(BaseModel):
     scale: str
     experiments: dict[str, Experiment]
     figures: dict[str, Figure]
-
-    @model_validator(mode="after")
-    def _figures_exist(self) -> "Config":
-        problems = []
-        for name, figure in self.figures.items():
-            if name not in figure_names():
-                problems.append(_unknown(f"figures.{name}", name, "figure", figure_names()))
-            if figure.experiment not in self.experiments:
-                where = f"figures.{name}.experiment"
-                problems.append(_unknown(where, figure.experiment, "experiment", self.experiments))
-                continue
-            drawn = self.experiments[figure.experiment]
-            swept = drawn.swept()
-            if figure.baseline > drawn.datasets:
-                problems.append(
-                    f"figures.{name}.baseline: {figure.baseline} datasets are wanted, but "
-                    f"{figure.experiment} has {drawn.datasets}"
-                )
-            for parameter, values in figure.select.items():
-                where = f"figures.{name}.select.{parameter}"
-                if parameter not in swept:
-                    problems.append(_unknown(where, parameter, "swept parameter", swept))
-                    continue
-                problems += [
-                    f"{where}: {value} is not among the swept values {swept[parameter]}"
-                    for value in values
-                    if value not in swept[parameter]
-                ]
-        if problems:
-            raise ValueError("\n  ".join(problems))
-        return self
 
     def dataset(self, experiment: str, dataset: int) -> DatasetSpecification:
         """Specification of one dataset."""
@@ -330,20 +273,142 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
     Raises GrokphaseError with every problem found, each naming its key.
     """
     raw = _read(source) if isinstance(source, Path) else dict(source)
-    scales = raw.pop("scales", None) or {}
+    scales = raw.pop("scales", None)
     scale = scale or raw.pop("scale", None) or "paper"
     raw.pop("scale", None)
-    if not isinstance(scales, Mapping) or scale not in scales:
-        names = list(scales) if isinstance(scales, Mapping) else []
-        raise GrokphaseError(
-            "the configuration is not valid:\n  " + _unknown("scale", scale, "scale", names)
-        )
+    wrong_scale = _scale_problems(scales, scale)
+    if wrong_scale:
+        raise _invalid(wrong_scale)
+    assert isinstance(scales, Mapping)
     merged = _merge(raw, scales[scale] or {})
+    problems: list[str] = []
+    broken: set[Any] = set()
     try:
-        return Config(scale=scale, **merged)
+        config = Config(**{"scale": scale} | {str(key): value for key, value in merged.items()})
     except ValidationError as error:
-        lines = [_explain(one) for one in error.errors()]
-        raise GrokphaseError("the configuration is not valid:\n  " + "\n  ".join(lines)) from None
+        problems = [_explain(one) for one in error.errors()]
+        broken = {one["loc"][1] for one in error.errors() if one["loc"][2:3] == ("sweep",)}
+    problems += _cross_problems(merged, broken)
+    if problems:
+        raise _invalid(problems)
+    return config
+
+
+def _invalid(problems: list[str]) -> GrokphaseError:
+    return GrokphaseError("the configuration is not valid:\n  " + "\n  ".join(problems))
+
+
+def _scale_problems(scales: Any, scale: Any) -> list[str]:
+    """What is wrong with the scales, and with the one that is wanted."""
+    if not isinstance(scales, Mapping):
+        return ["scales: must be a mapping from names such as paper to changes"]
+    if not isinstance(scale, str) or scale not in scales:
+        return [_unknown("scale", str(scale), "scale", scales)]
+    changes = scales[scale] or {}
+    if not isinstance(changes, Mapping):
+        return [f"scales.{scale}: must be a mapping of changes to experiments and figures"]
+    return [
+        _unknown(f"scales.{scale}.{key}", str(key), "key", ("experiments", "figures"))
+        for key in changes
+        if key not in ("experiments", "figures")
+    ]
+
+
+def _cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
+    """Settings that contradict one another; values of a wrong type are left to their own check.
+
+    What figures select is not compared with the sweeps of the `broken` experiments.
+    """
+    experiments, figures = _mapping(raw.get("experiments")), _mapping(raw.get("figures"))
+    problems = []
+    for name, experiment in experiments.items():
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in RESERVED_NAMES:
+            problems.append(
+                f"experiments.{name}: {name!r} cannot name an experiment; use lower-case letters, "
+                f"digits and _, and none of {', '.join(RESERVED_NAMES)}"
+            )
+        found = _experiment_problems(_mapping(experiment))
+        problems += [f"experiments.{name}: {problem}" for problem in found]
+        if any("sweep" in problem for problem in found):
+            broken = broken | {name}
+    for name, figure in figures.items():
+        problems += _figure_problems(str(name), _mapping(figure), experiments, broken)
+    return problems
+
+
+def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
+    problems = []
+    fixed, swept = _mapping(raw.get("parameters")), _mapping(raw.get("sweep"))
+    for name in TeacherStudent.model_fields:
+        if fixed.get(name) is not None and swept.get(name) is not None:
+            problems.append(f"{name} stands under both parameters and sweep; keep one")
+        if fixed.get(name) is None and swept.get(name) is None:
+            problems.append(f"{name} is missing: give it under parameters or sweep")
+        values = swept.get(name)
+        if isinstance(values, list) and any(value in values[:i] for i, value in enumerate(values)):
+            problems.append(f"sweep.{name} repeats a value")
+    if swept.get("noise") is None and fixed.get("noise") is not None:
+        problems.append("noise must be swept: give sweep.noise as a list, even of one value")
+    networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
+    if networks["prior"] == 0 and networks["planted"] == 0:
+        problems.append("networks.prior and networks.planted are both 0: train at least one")
+    datasets, subsets = raw.get("datasets"), raw.get("subsets", 5)
+    if _is_count(datasets) and _is_count(subsets) and datasets % subsets:
+        problems.append(
+            f"the networks of {datasets} datasets do not split evenly over {subsets} subsets: "
+            "make datasets a multiple of subsets"
+        )
+    bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
+    if _is_count(bins["bins"]) and isinstance(bins["bin_width"], float):
+        limit = bins["bins"] * bins["bin_width"] / 2
+        if limit > 2:
+            problems.append(
+                f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "
+                "use fewer or narrower bins"
+            )
+    return problems
+
+
+def _figure_problems(
+    name: str, raw: Mapping[str, Any], experiments: Mapping[str, Any], broken: set[Any]
+) -> list[str]:
+    problems = []
+    if name not in figure_names():
+        problems.append(_unknown(f"figures.{name}", name, "figure", figure_names()))
+    drawn = raw.get("experiment")
+    if not isinstance(drawn, str):
+        return problems
+    if drawn not in experiments:
+        where = f"figures.{name}.experiment"
+        return [*problems, _unknown(where, drawn, "experiment", experiments)]
+    experiment = _mapping(experiments[drawn])
+    baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
+    if _is_count(baseline) and _is_count(datasets) and baseline > datasets:
+        problems.append(
+            f"figures.{name}.baseline: {baseline} datasets are wanted, but {drawn} has {datasets}"
+        )
+    if drawn in broken:
+        return problems
+    swept = {k: v for k, v in _mapping(experiment.get("sweep")).items() if isinstance(v, list)}
+    for parameter, values in _mapping(raw.get("select")).items():
+        where = f"figures.{name}.select.{parameter}"
+        if parameter not in swept:
+            problems.append(_unknown(where, str(parameter), "swept parameter", swept))
+        elif isinstance(values, list):
+            problems += [
+                f"{where}: {value} is not among the swept values {swept[parameter]}"
+                for value in values
+                if value not in swept[parameter]
+            ]
+    return problems
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -351,6 +416,8 @@ def _read(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise GrokphaseError(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise GrokphaseError(f"{path} cannot be read as a configuration file: {error}") from None
     except yaml.YAMLError as error:
         raise GrokphaseError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
@@ -382,7 +449,12 @@ def _unknown(where: str, name: str, kind: str, known: Any) -> str:
 
 def _explain(error: Any) -> str:
     """One line for one pydantic error: its key, what is wrong, what would be right."""
-    location = [part for part in error["loc"] if part not in kernels.names()]
+    # The kernel's name follows `sampler` as the tag of the union; it is no key of the file.
+    location = [
+        part
+        for i, part in enumerate(error["loc"])
+        if not (part in kernels.names() and i and error["loc"][i - 1] == "sampler")
+    ]
     where = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
         return _unknown(where, str(location[-1]), "key", _keys_beside(error["loc"]))

@@ -48,7 +48,10 @@ def write_table(path: Path, table: pa.Table, provenance: dict[str, Any]) -> None
     text = json.dumps(provenance, sort_keys=True)
     with replaced(path) as temporary:
         pq.write_table(
-            table.replace_schema_metadata({"grokphase": text}), temporary, compression="zstd"
+            table.replace_schema_metadata({"grokphase": text}),
+            temporary,
+            compression="zstd",
+            write_page_checksum=True,
         )
 
 
@@ -62,7 +65,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             table = file.read()
     except FileNotFoundError as error:
         raise GrokphaseError(f"{path} does not exist; run the stage that writes it") from error
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # Damage can surface as almost anything.
         raise GrokphaseError(
             f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and "
             "run again: only this file is made anew"

@@ -37,25 +37,33 @@ class Checkpoint:
         body = buffer.getvalue()
         with replaced(self.path) as temporary:
             temporary.write_bytes(self._header(body) + body)
-            if self.path.exists():
+            if self._read(self.path) is not None:
                 # A hard link keeps the old file reachable while the new one takes its name.
-                link = self.previous.with_name(f".{temporary.name}.link")
+                link = self.previous.with_name(f"{temporary.name}.link")
+                link.unlink(missing_ok=True)
                 link.hardlink_to(self.path)
                 link.replace(self.previous)
 
     def load(self) -> Arrays | None:
         """The newest whole checkpoint of this computation, or None. Damage is named in the log."""
         for path in (self.path, self.previous):
-            if not path.exists():
-                continue
-            header, _, body = path.read_bytes().partition(b"\n")
-            if header + b"\n" == self._header(body):
+            body = self._read(path)
+            if body is not None:
                 with np.load(io.BytesIO(body)) as arrays:
                     return dict(arrays)
-            if header.split(b" ")[-1] == self.key.encode():
-                _log.warning("checkpoint %s is damaged (checksum); not used", path)
-            else:
-                _log.info("checkpoint %s belongs to another computation; not used", path)
+        return None
+
+    def _read(self, path: Path) -> bytes | None:
+        """The contents of a whole checkpoint of this computation, or None."""
+        if not path.exists():
+            return None
+        header, _, body = path.read_bytes().partition(b"\n")
+        if header + b"\n" == self._header(body):
+            return body
+        if header.split(b" ")[-1] == self.key.encode():
+            _log.warning(f"checkpoint {path} is damaged (checksum); not used")
+        else:
+            _log.info(f"checkpoint {path} is damaged or of another computation; not used")
         return None
 
     def remove(self) -> None:

@@ -46,11 +46,11 @@ def diagnose(
     networks, length = draws.shape
     if length < 4 or networks < 2:
         return Diagnostics(*[float("nan")] * 5)
-    if np.ptp(draws) == 0:
+    deviations = _about_dataset_means(draws.astype(np.float64), datasets)
+    if np.ptp(deviations) == 0:
         # For example no droplet in any network: equal everywhere, hence converged.
         size = float(draws.size)
         return Diagnostics(1.0, 1.0, size, size, 0.0)
-    deviations = _about_dataset_means(draws.astype(np.float64), datasets)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
     return Diagnostics(

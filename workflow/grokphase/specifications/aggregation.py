@@ -16,7 +16,8 @@ class Histogram(BaseModel):
     @field_validator("bin_width")
     @classmethod
     def _multiple(cls, value: float) -> float:
-        if abs(value / 0.01 - round(value / 0.01)) > 1e-6:
+        multiple = round(value / 0.01)
+        if multiple < 1 or abs(value / 0.01 - multiple) > 1e-6:
             raise ValueError(
                 f"must be a multiple of 0.01 (the fine bins), such as 0.05; got {value}"
             )
@@ -45,6 +46,7 @@ class Convergence(BaseModel):
     nested_rhat: float = Field(
         default=1.1,
         gt=1,
+        strict=True,
         description="Largest nested R-hat over the kinds of start. With m networks of each kind it "
         "is about sqrt(1 + 1/m) at equilibrium for an observable that hardly moves within a chain.",
     )

@@ -14,7 +14,11 @@ class Theory(BaseModel):
         default=2, ge=2, le=8, strict=True, description="Odd Hermite modes; 2 is the paper."
     )
     side_mass_threshold: float = Field(
-        default=0.01, gt=0, lt=0.5, description="tau: GFL ends where the side wells hold this mass."
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        strict=True,
+        description="tau: GFL ends where the side wells hold this mass.",
     )
     lowest_noise: Positive = Field(description="Curves start at this noise.")
     highest_noise: Positive = Field(description="Curves end at this noise.")

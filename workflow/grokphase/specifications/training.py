@@ -12,7 +12,9 @@ class PlantedStart(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fraction: float = Field(default=0.05, gt=0, le=1, description="Share of neurons planted.")
+    fraction: float = Field(
+        default=0.05, gt=0, le=1, strict=True, description="Share of neurons planted."
+    )
     overlap: Positive = Field(default=0.8, description="|w.w*| of a planted neuron.")
     readout: Positive = Field(
         default=3.0, description="Readout of a planted neuron in prior standard deviations."

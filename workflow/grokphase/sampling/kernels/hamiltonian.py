@@ -28,7 +28,7 @@ class Settings(KernelSettings):
 
     step_size: Positive
     leapfrog_steps: PositiveCount
-    jitter: float = Field(default=0.2, ge=0, lt=1)
+    jitter: float = Field(default=0.2, ge=0, lt=1, strict=True)
     metropolis: bool = True
 
     @property

@@ -23,7 +23,7 @@ from grokphase.sampling.kernels import Info, Kernel, KernelSettings, Position, S
 class Settings(KernelSettings):
     """step_size: h, between 0 and 2; metropolis: accept or reject, which makes it exact."""
 
-    step_size: float = Field(gt=0, lt=2)
+    step_size: float = Field(gt=0, lt=2, strict=True)
     metropolis: bool = True
 
 

@@ -1,0 +1,350 @@
+"""Ensembles of networks: sharding, adding networks, resuming and divergence change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grokphase import training
+from grokphase.datasets import write_dataset
+from grokphase.errors import GrokphaseError
+from grokphase.parameters import TeacherStudent
+from grokphase.sampling.checkpoint import Checkpoint
+from grokphase.sampling.ensemble import Sampler, Schedule, count_overlaps
+from grokphase.sampling.kernels import Target, load
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
+from grokphase.storage import read_table
+from grokphase.tables import shards
+from grokphase.tables.observables import OBSERVABLES
+
+PARAMETERS = TeacherStudent(
+    input_dim=3,
+    width=4,
+    train_size=6,
+    weight_variance=1.5,
+    readout_variance=1.0,
+    noise=0.5,
+    cubic_strength=-0.3,
+)
+HAMILTONIAN = {"kernel": "hamiltonian", "step_size": 0.2, "leapfrog_steps": 2}
+KERNELS = {
+    "hamiltonian": HAMILTONIAN,
+    "pcn_langevin": {"kernel": "pcn_langevin", "step_size": 0.1},
+    "isotropic_langevin": {"kernel": "isotropic_langevin", "step_size": 0.01},
+}
+
+
+def specification(**changes):
+    values = {
+        "experiment": "e",
+        "seed": 3,
+        "point": "noise~0.5/cubic_strength~-0.3",
+        "model": "teacher_student",
+        "parameters": PARAMETERS,
+        "kernel": HAMILTONIAN,
+        "burn_in": 5,
+        "draws": 8,
+        "thin": 1,
+        "networks": Networks(prior=1, planted=1),
+        "planted": PlantedStart(fraction=0.3),
+    }
+    return TrainingSpecification(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    for index in range(3):
+        write_dataset(
+            DatasetSpecification(experiment="e", seed=3, dataset=index, input_dim=3, train_size=6),
+            folder / f"{index}.npz",
+        )
+    return {index: folder / f"{index}.npz" for index in range(3)}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Three draws in a block: blocks end within burn-in, at its end, and short at the end."""
+    monkeypatch.setattr(training, "block_size", lambda *arguments: 3)
+
+
+@pytest.fixture
+def train(tmp_path, datasets):
+    """Train on some datasets and return the path of the shard."""
+
+    def run(spec, indices=(0, 1, 2), name="shard", **options):
+        training.train(
+            spec,
+            {index: datasets[index] for index in indices},
+            tmp_path / name,
+            tmp_path / "checkpoints",
+            **options,
+        )
+        return tmp_path / name
+
+    return run
+
+
+def rows(path):
+    """(dataset, start, network) -> row."""
+    table = read_table(path, shards.schema(OBSERVABLES["teacher_student"]))
+    return {(r["dataset"], r["start"], r["network"]): r for r in table.to_pylist()}
+
+
+# --- which networks share a shard -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_splitting_a_shard_changes_no_network(train, name):
+    """Bit for bit, in any order of the datasets."""
+    spec = specification(kernel=KERNELS[name])
+    together = rows(train(spec))
+    split = rows(train(spec, (2,), "a")) | rows(train(spec, (1, 0), "b"))
+    assert together == split
+    assert list(together) == [(d, s, 0) for d in range(3) for s in ("prior", "planted")]
+
+
+def test_adding_networks_changes_none_of_the_others(train):
+    """Bit for bit on a CPU, where each network is computed by itself."""
+    few = rows(train(specification(), name="few"))
+    many = rows(train(specification(networks=Networks(prior=3, planted=2)), name="many"))
+    assert len(many) == 15
+    assert {identity: many[identity] for identity in few} == few
+    losses = [tuple(row["train_loss"]) for row in many.values()]
+    assert len(set(losses)) == 15
+
+
+def test_a_shard_is_a_function_of_its_specification(train):
+    assert (
+        train(specification(), name="a").read_bytes()
+        == train(specification(), name="b").read_bytes()
+    )
+
+
+@pytest.mark.parametrize("change", [{"experiment": "f"}, {"seed": 4}, {"point": "noise~0.6"}])
+def test_another_identity_gives_other_noise(train, tmp_path, datasets, change):
+    """The same parameters, data and starts from zero data overlap: only the keys differ."""
+    first = rows(train(specification(), (0,)))
+    changed = specification(**change)
+    identity = {"experiment": changed.experiment, "seed": changed.seed, "dataset": 0}
+    write_dataset(DatasetSpecification(input_dim=3, train_size=6, **identity), tmp_path / "0.npz")
+    training.train(changed, {0: tmp_path / "0.npz"}, tmp_path / "other", tmp_path)
+    other = rows(tmp_path / "other")
+    for key, row in first.items():
+        assert row["weight_norm"][0] != other[key]["weight_norm"][0]
+
+
+def test_rows_hold_one_value_per_draw_and_count_every_neuron(train):
+    for row in rows(train(specification())).values():
+        for name in OBSERVABLES["teacher_student"]:
+            assert len(row[name]) == 8
+            assert np.isfinite(row[name]).all()
+        assert sum(row["overlap_counts"]) == 8 * PARAMETERS.width
+        assert len(row["overlap_counts"]) == shards.FINE_BINS + 2
+        assert 0 < row["acceptance"] <= 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_the_size_of_a_block_changes_no_draw(train, monkeypatch, size):
+    first = rows(train(specification(), (0,), "a"))
+    monkeypatch.setattr(training, "block_size", lambda *arguments: size)
+    second = rows(train(specification(), (0,), "b"))
+    for key, row in first.items():
+        assert row.pop("acceptance") == pytest.approx(second[key].pop("acceptance"), rel=1e-6)
+        assert row == second[key]
+
+
+def test_burn_in_and_thinning_select_from_one_trajectory(train):
+    """Draws are steps burn_in + thin, burn_in + 2 thin, ... of one and the same chain."""
+    kernel = KERNELS["isotropic_langevin"]
+    every = rows(train(specification(kernel=kernel, burn_in=0, draws=14), name="every"))
+    thinned = rows(train(specification(kernel=kernel, burn_in=4, draws=5, thin=2), name="thinned"))
+    for key, row in thinned.items():
+        for name in OBSERVABLES["teacher_student"]:
+            np.testing.assert_allclose(row[name], every[key][name][5::2], rtol=1e-5, atol=1e-6)
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    """The process is stopped."""
+
+
+def stop_after_saves(monkeypatch, number):
+    """Stop right after the given number of checkpoints."""
+    save, saved = Checkpoint.save, []
+
+    def save_and_stop(self, arrays):
+        save(self, arrays)
+        saved.append(1)
+        if len(saved) == number:
+            raise Interrupted
+
+    monkeypatch.setattr(Checkpoint, "save", save_and_stop)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
+    train, small_blocks, monkeypatch, tmp_path, name
+):
+    """Each attempt gets one block further; its shard is that of an uninterrupted run."""
+    spec = specification(kernel=KERNELS[name])
+    expected = train(spec, (0, 1), "uninterrupted").read_bytes()
+    # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2).
+    for _ in range(10):
+        with monkeypatch.context() as patch:
+            stop_after_saves(patch, 1)
+            with pytest.raises(Interrupted):
+                train(spec, (0, 1), "resumed", checkpoint_seconds=0)
+        assert not (tmp_path / "resumed").exists()
+    with monkeypatch.context() as patch:
+        stop_after_saves(patch, 1)
+        resumed = train(spec, (0, 1), "resumed", checkpoint_seconds=0)
+    assert resumed.read_bytes() == expected
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("damaged", ["newest", "both"])
+def test_a_run_resumes_in_spite_of_damaged_checkpoints(
+    train, small_blocks, monkeypatch, tmp_path, caplog, damaged
+):
+    expected = train(specification(), name="uninterrupted").read_bytes()
+    with monkeypatch.context() as patch:
+        stop_after_saves(patch, 8)
+        with pytest.raises(Interrupted):
+            train(specification(), name="resumed", checkpoint_seconds=0)
+    files = sorted((tmp_path / "checkpoints").iterdir())
+    assert [path.suffix for path in files] == [".checkpoint", ".previous"]
+    for path in files[: 1 if damaged == "newest" else 2]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    loaded, load_checkpoint = [], Checkpoint.load
+    monkeypatch.setattr(
+        Checkpoint, "load", lambda self: loaded.append(load_checkpoint(self)) or loaded[-1]
+    )
+    resumed = train(specification(), name="resumed", checkpoint_seconds=0)
+    assert (loaded[0] is None) == (damaged == "both")
+    if loaded[0]:
+        # The second dataset, one block before the newest checkpoint.
+        assert loaded[0]["current/dataset"] == 1
+        assert loaded[0]["current/done"] == 5
+    assert caplog.text.count("is damaged") == (1 if damaged == "newest" else 2)
+    assert resumed.read_bytes() == expected
+
+
+@pytest.mark.parametrize("change", ["specification", "code", "datasets"])
+def test_a_checkpoint_of_another_computation_is_not_used(train, small_blocks, monkeypatch, change):
+    """After a change of settings, code or datasets nothing of the old run is left over."""
+    with monkeypatch.context() as patch:
+        stop_after_saves(patch, 7)
+        with pytest.raises(Interrupted):
+            train(specification(), (0, 1), checkpoint_seconds=0, code_digest="old")
+    spec = specification(draws=9) if change == "specification" else specification()
+    options = {
+        "indices": (0, 2) if change == "datasets" else (0, 1),
+        "code_digest": "new" if change == "code" else "old",
+    }
+    loaded, load_checkpoint = [], Checkpoint.load
+    monkeypatch.setattr(
+        Checkpoint, "load", lambda self: loaded.append(load_checkpoint(self)) or loaded[-1]
+    )
+    train(spec, **options)
+    assert loaded == [None]
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_diverging_dynamics_name_the_point_the_dataset_the_steps_and_the_step_size(train):
+    kernel = {"kernel": "isotropic_langevin", "step_size": 7.5}
+    spec = specification(kernel=kernel, burn_in=200, thin=4, draws=100)
+    with pytest.raises(GrokphaseError) as error:
+        train(spec, (2,))
+    message = str(error.value)
+    for part in (
+        "noise~0.5/cubic_strength~-0.3",
+        "dataset 2",
+        "diverged between steps",
+        "'step_size': 7.5",
+        "experiments.e.sampler",
+    ):
+        assert part in message
+
+
+def test_divergence_is_located_at_its_draw(small_blocks):
+    """A target that is undefined from the sixth draw on: steps 10 and 12 with two per draw."""
+    kernel = load("pcn_langevin").build(
+        Target(lambda x: (jnp.sum(x) * 0, x * 0), 1.0, 1.0),
+        load("pcn_langevin").Settings(step_size=0.5, metropolis=False),
+    )
+
+    def step(key, state):
+        # The position counts the steps.
+        return state._replace(position=state.position + 1), kernel.step(key, state)[1]
+
+    sampler = Sampler(
+        make_kernel=lambda data, burn_in: kernel._replace(step=step),
+        observe=lambda data, x, potential: (jnp.where(x <= 10, x, jnp.nan), x),
+        observable_count=1,
+        schedule=Schedule(burn_in=2, draws=9, thin=2, block=3),
+    )
+    keys = jax.random.split(jax.random.key(0), 2)
+    start = sampler.start(jnp.zeros((2, 1)), None)
+    with pytest.raises(GrokphaseError, match="diverged between steps 10 and 12"):
+        sampler.run(keys, start, None, lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["hamiltonian", "pcn_langevin"])
+def test_a_sampler_that_accepts_nothing_is_refused(train, name):
+    """At this noise and step every proposal is far away; burn-in is skipped."""
+    kernel = {
+        "hamiltonian": {"kernel": name, "step_size": 1.5, "leapfrog_steps": 30},
+        "pcn_langevin": {"kernel": name, "step_size": 1.9},
+    }[name]
+    stiff = PARAMETERS.model_copy(update={"noise": 1e-7})
+    with pytest.raises(GrokphaseError, match="no proposal was accepted") as error:
+        train(specification(kernel=kernel, parameters=stiff, burn_in=0), (1,))
+    assert "dataset 1" in str(error.value)
+    assert f"'step_size': {kernel['step_size']}" in str(error.value)
+
+
+def test_a_dataset_of_other_parameters_is_refused(train, datasets):
+    other = PARAMETERS.model_copy(update={"train_size": 7})
+    with pytest.raises(GrokphaseError, match=r"0\.npz was made with other parameters"):
+        train(specification(parameters=other))
+    with pytest.raises(GrokphaseError, match=r"0\.npz was made with other parameters"):
+        train(specification(seed=4))
+
+
+def test_a_truncated_dataset_is_refused(tmp_path, datasets):
+    content = datasets[0].read_bytes()
+    (tmp_path / "0.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(GrokphaseError, match=r"0\.npz is truncated or damaged"):
+        training.train(specification(), {0: tmp_path / "0.npz"}, tmp_path / "s", tmp_path)
+
+
+# --- counts of overlaps ---------------------------------------------------------------------------
+
+
+def test_overlaps_are_counted_as_by_numpy():
+    """Interior values, both ends, and everything beyond them."""
+    edges = -shards.FINE_LIMIT + shards.FINE_WIDTH * np.arange(shards.FINE_BINS + 1)
+    generator = np.random.default_rng(0)
+    bins = generator.integers(-60, shards.FINE_BINS + 60, 20_000)
+    # Away from the edges, whose side is a matter of rounding.
+    inside = generator.uniform(0.01, 0.99, 20_000)
+    q = -shards.FINE_LIMIT + shards.FINE_WIDTH * (bins + inside)
+    counts = np.asarray(count_overlaps(jnp.asarray(q, jnp.float32)))
+    np.testing.assert_array_equal(counts[1:-1], np.histogram(q, edges)[0])
+    assert counts[0] == (bins < 0).sum() > 0
+    assert counts[-1] == (bins >= shards.FINE_BINS).sum() > 0
+    assert counts.sum() == q.size
+
+
+@pytest.mark.parametrize("size", [2.0, 2.5, 1e3, 1e6])
+def test_overlaps_beyond_the_bins_are_counted_on_their_side(size):
+    counts = np.asarray(count_overlaps(jnp.array([size, size, -size * 1.001])))
+    assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)

@@ -1,0 +1,337 @@
+"""Aggregation: histogram of q, outputs and their errors on data with known statistics."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from grokphase.aggregation import Networks, aggregate, histogram, outputs, rebin
+from grokphase.errors import GrokphaseError
+from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.storage import read_table, write_table
+from grokphase.tables import aggregates, shards
+from grokphase.tables.observables import OBSERVABLES
+from scipy.stats import chi2, kstest, norm, t
+
+OBSERVED = OBSERVABLES["teacher_student"]
+FINE_EDGES = np.concatenate(
+    [
+        [-np.inf],
+        -shards.FINE_LIMIT + shards.FINE_WIDTH * np.arange(shards.FINE_BINS + 1),
+        [np.inf],
+    ]
+)
+
+
+def specification(**changes):
+    values = {
+        "point": "noise~0.18",
+        "model": "teacher_student",
+        "datasets": 20,
+        "networks_per_dataset": 2,
+        "subsets": 5,
+        "control_variates": True,
+        "histogram": Histogram(),
+        "convergence": Convergence(),
+    }
+    return AggregationSpecification(**values | changes)
+
+
+def columns(table):
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+# --- histogram ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bins",
+    [
+        Histogram(),
+        Histogram(bin_width=0.01, bins=401 - 2),
+        Histogram(bin_width=0.02, bins=61),
+        Histogram(bin_width=0.1, bins=39),
+        Histogram(bin_width=0.05, bins=1),
+    ],
+    ids=str,
+)
+def test_rebinned_counts_are_those_of_the_coarse_bins(bins):
+    """Fine bins add up to coarse ones, the middle one centred on q = 0."""
+    edges = (np.arange(bins.bins + 1) - bins.bins / 2) * bins.bin_width
+    q = np.random.default_rng(0).uniform(-2.3, 2.3, (3, 20_000))
+    fine = np.stack([np.histogram(row, FINE_EDGES)[0] for row in q])
+    expected = np.stack([np.histogram(row, edges)[0] for row in q])
+    np.testing.assert_array_equal(rebin(fine, bins), expected)
+    assert edges[bins.bins // 2] == pytest.approx(-edges[bins.bins // 2 + 1])
+
+
+def test_bins_are_symmetric_about_zero():
+    """q -> -q reverses the coarse counts."""
+    fine = np.random.default_rng(1).integers(0, 100, shards.FINE_BINS + 2)
+    np.testing.assert_array_equal(rebin(fine[::-1], Histogram()), rebin(fine, Histogram())[::-1])
+    middle = np.zeros(shards.FINE_BINS + 2, int)
+    middle[1 + shards.FINE_BINS // 2 - 5 : 1 + shards.FINE_BINS // 2 + 5] = 1
+    assert rebin(middle, Histogram())[30] == 10
+
+
+def gaussian_counts(scale, networks, values):
+    """Fine counts of N(0, scale^2), `values` per network."""
+    probability = np.diff(norm(scale=scale).cdf(FINE_EDGES))
+    return np.random.default_rng(2).multinomial(values, probability, size=networks)
+
+
+def test_action_of_gaussian_overlaps_is_a_parabola():
+    """-log p = q^2/(2 s^2) + log(s sqrt(2 pi)), averaged over each bin; errors of the right size.
+
+    Chi-squared of all bins with the counting errors (false alarm 1e-5 on either side).
+    """
+    scale, networks, values = 0.4, 40, 20_000
+    counts = gaussian_counts(scale, networks, values)
+    table = columns(histogram(counts, np.arange(networks) // 8, Histogram()))
+    assert table["count"].sum() == rebin(counts, Histogram()).sum()
+    mass = norm(scale=scale).cdf(table["bin_right"]) - norm(scale=scale).cdf(table["bin_left"])
+    z = (table["action"] + np.log(mass / 0.05)) * np.sqrt(table["count"])
+    seen = table["count"] > 50
+    assert seen.sum() > 50
+    assert 1e-5 < chi2(seen.sum()).sf((z[seen] ** 2).sum()) < 1 - 1e-5
+
+    centre = (table["bin_left"] + table["bin_right"]) / 2
+    parabola = centre**2 / (2 * scale**2) + math.log(scale * math.sqrt(2 * math.pi))
+    np.testing.assert_allclose(table["action"][15:46], parabola[15:46], atol=0.03)
+    np.testing.assert_allclose(table["action"][seen], -np.log(table["density"][seen]))
+
+    # Five subsets: the squared error is chi-squared with 4 degrees of freedom about 1/count.
+    ratio = (table["action_error"][seen] ** 2 * table["count"][seen]).mean()
+    assert ratio == pytest.approx(1, abs=5 * math.sqrt(2 / 4 / seen.sum()))
+
+
+def test_every_neuron_is_conserved():
+    """With bins wide enough, counts sum to networks x draws x neurons and the density to one."""
+    counts = gaussian_counts(0.2, 10, 3000)
+    table = columns(histogram(counts, np.arange(10) // 2, Histogram()))
+    assert table["count"].sum() == 10 * 3000
+    assert table["density"].sum() * 0.05 == pytest.approx(1)
+    assert table["networks"].max() == 10
+
+
+def test_what_lies_beyond_the_bins_stays_in_the_norm_of_the_density():
+    counts = gaussian_counts(1.5, 10, 3000)
+    table = columns(histogram(counts, np.arange(10) // 2, Histogram()))
+    share = rebin(counts, Histogram()).sum() / counts.sum()
+    assert share < 0.8
+    assert table["density"].sum() * 0.05 == pytest.approx(share)
+
+
+def test_empty_bins_have_no_action():
+    counts = np.zeros((4, shards.FINE_BINS + 2), int)
+    counts[:, 1 + shards.FINE_BINS // 2] = 7
+    table = columns(histogram(counts, np.array([0, 0, 1, 1]), Histogram()))
+    empty = np.arange(61) != 30
+    assert np.isnan(table["action"][empty]).all()
+    assert np.isnan(table["action_error"][empty]).all()
+    assert table["action"][30] == pytest.approx(math.log(0.05))
+    assert table["networks"].tolist() == [4 if i == 30 else 0 for i in range(61)]
+
+
+def test_a_bin_seen_by_one_subset_has_an_error_of_order_one():
+    counts = np.zeros((4, shards.FINE_BINS + 2), int)
+    counts[:, 1 + shards.FINE_BINS // 2] = 1000
+    counts[0, 1 + shards.FINE_BINS // 2 + 100] = 1
+    table = columns(histogram(counts, np.arange(4), Histogram()))
+    assert table["count"][40] == 1
+    assert table["action_error"][40] == pytest.approx(1)
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def synthetic(
+    between=2.0, within=1.0, repeats=300, datasets=20, networks=2, draws=50, explained=None, seed=3
+):
+    """Many independent observables: dataset effect + white noise of each draw.
+
+    `explained` adds that coefficient times two statistics of the dataset, the control variates;
+    without it there are none.
+    """
+    generator = np.random.default_rng(seed)
+    dataset = np.repeat(np.arange(datasets), networks)
+    effect = between * generator.standard_normal((repeats, datasets))[:, dataset]
+    variates = np.zeros((len(dataset), 0))
+    if explained is not None:
+        variates = generator.standard_normal((datasets, 2))[dataset]
+        effect = effect + explained * variates.sum(axis=1)
+    noise = within * generator.standard_normal((repeats, len(dataset), draws))
+    return Networks(
+        dataset,
+        ["prior", "planted"] * datasets,
+        np.ones(len(dataset)),
+        {f"o{i}": 5 + effect[i][:, None] + noise[i] for i in range(repeats)},
+        np.zeros((len(dataset), shards.FINE_BINS + 2), int),
+        variates,
+    )
+
+
+def test_control_variates_remove_what_they_explain():
+    """The error is that of the unexplained part, and the mean has that error.
+
+    The variance of the intercept is between^2 (A^T A)^-1_00 for the given variates; 300
+    observables, 5 standard errors (false alarm < 1e-5).
+    """
+    networks = synthetic(between=0.1, within=0.0, explained=3.0)
+    table = columns(outputs(networks, specification()))
+    design = np.column_stack([np.ones(20), networks.control_variates[::2]])
+    variance = 0.1**2 * np.linalg.inv(design.T @ design)[0, 0]
+    tolerance = 5 * math.sqrt(2 / 17 / 300)
+    assert (table["dataset_error"] ** 2).mean() / variance == pytest.approx(1, abs=tolerance)
+    scatter = ((table["mean"] - 5) ** 2).mean() / variance
+    assert scatter == pytest.approx(1, abs=5 * math.sqrt(2 / 300))
+    assert np.abs(table["raw_mean"] - 5).mean() > 5 * np.abs(table["mean"] - 5).mean()
+
+
+def test_control_variates_can_be_switched_off():
+    """Then the mean is the raw mean, and the errors are those of the raw values."""
+    networks = synthetic(between=0.1, within=0.0, explained=3.0)
+    table = columns(outputs(networks, specification(control_variates=False)))
+    np.testing.assert_allclose(table["mean"], table["raw_mean"])
+    np.testing.assert_allclose(table["dataset_error"], table["dataset_spread"] / np.sqrt(20))
+
+
+@pytest.mark.parametrize("datasets", [10, 20])
+@pytest.mark.parametrize("explained", [0.0, 5.0])
+def test_means_with_control_variates_are_right_within_their_errors(explained, datasets):
+    """(mean - truth)/dataset_error is Student's t with D - 3 degrees of freedom.
+
+    Kolmogorov-Smirnov over ten draws of the control variates, 100 observables each (1e-5).
+    """
+    sizes = {"datasets": datasets, "networks": 1, "draws": 2, "repeats": 100}
+    ratios = []
+    for seed in range(10):
+        networks = synthetic(explained=explained, seed=seed, **sizes)
+        table = columns(outputs(networks, specification(datasets=datasets)))
+        ratios.append((table["mean"] - 5) / table["dataset_error"])
+    assert kstest(np.concatenate(ratios), t(datasets - 3).cdf).pvalue > 1e-5
+
+
+def test_few_datasets_do_without_control_variates():
+    """A regression on two variates needs nine datasets."""
+    networks = synthetic(datasets=8, explained=3.0)
+    options = {"datasets": 8, "subsets": 4}
+    table = outputs(networks, specification(**options))
+    assert table == outputs(networks, specification(**options, control_variates=False))
+
+
+def test_errors_come_from_datasets():
+    """Variance of the mean = between^2/D + within^2/(D m T); both errors estimate it.
+
+    300 observables; 5 standard errors of a chi-squared mean (false alarm < 1e-5).
+    """
+    table = columns(outputs(synthetic(), specification()))
+    variance = 2.0**2 / 20 + 1.0 / (20 * 2 * 50)
+    for name, degrees in (("subset_error", 4), ("dataset_error", 19)):
+        ratio = (table[name] ** 2).mean() / variance
+        assert ratio == pytest.approx(1, abs=5 * math.sqrt(2 / degrees / 300)), name
+    assert ((table["mean"] - 5) ** 2).mean() / variance == pytest.approx(
+        1, abs=5 * math.sqrt(2 / 300)
+    )
+    assert (table["dataset_spread"] ** 2).mean() == pytest.approx(20 * variance, rel=0.1)
+    assert (table["network_spread"] ** 2).mean() == pytest.approx(49 / 50, rel=0.02)
+
+
+def test_more_networks_per_dataset_do_not_shrink_the_error():
+    """Networks of one dataset are not independent measurements."""
+    few = columns(outputs(synthetic(networks=1), specification()))["subset_error"]
+    many = columns(outputs(synthetic(networks=8), specification()))["subset_error"]
+    assert np.sqrt((many**2).mean() / (few**2).mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_outputs_of_known_numbers():
+    """Two subsets of two datasets, one network each."""
+    networks = Networks(
+        np.arange(4),
+        ["prior"] * 4,
+        np.ones(4),
+        {"x": np.array([[1.0, 3], [3, 5], [9, 11], [11, 13]])},
+        np.zeros((4, shards.FINE_BINS + 2), int),
+        np.zeros((4, 0)),
+    )
+    row = outputs(networks, specification(datasets=4, subsets=2, networks_per_dataset=1))
+    found = row.to_pylist()[0]
+    assert found["observable"] == "x"
+    assert found["mean"] == pytest.approx(7)
+    assert found["raw_mean"] == 7
+    assert found["subset_error"] == pytest.approx(4)  # means 3 and 11
+    spread = np.std([2, 4, 10, 12], ddof=1)
+    assert found["dataset_spread"] == pytest.approx(spread)
+    assert found["dataset_error"] == pytest.approx(spread / 2)
+    assert found["network_spread"] == pytest.approx(1)
+
+
+# --- the whole stage ------------------------------------------------------------------------------
+
+
+def write_shard(path, datasets, shift=0.0, seed=0):
+    """Two networks per dataset of white noise; planted ones moved by `shift`."""
+    generator = np.random.default_rng(seed)
+    columns = {name: [] for name in shards.schema(OBSERVED).names}
+    for dataset in datasets:
+        for start in ("prior", "planted"):
+            columns["dataset"].append(dataset)
+            columns["start"].append(start)
+            columns["network"].append(0)
+            columns["acceptance"].append(0.75)
+            columns["control_variates"].append([0.1 * dataset, -0.2])
+            for name in OBSERVED:
+                draws = generator.standard_normal(60) + 10 * dataset
+                columns[name].append(draws + shift * (start == "planted"))
+            columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
+    write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED)), {})
+    return path
+
+
+NAMES = ("histogram", "outputs", "diagnostics")
+
+
+def run(tmp_path, files):
+    spec = specification(datasets=4, subsets=2)
+    aggregate(spec, files, *(tmp_path / name for name in NAMES))
+    return (
+        read_table(tmp_path / "histogram", aggregates.HISTOGRAM),
+        read_table(tmp_path / "outputs", aggregates.OUTPUTS),
+        read_table(tmp_path / "diagnostics", aggregates.diagnostics(OBSERVED)).to_pylist()[0],
+    )
+
+
+def test_shards_are_combined_in_any_order(tmp_path, caplog):
+    files = [write_shard(tmp_path / "a", [0, 1]), write_shard(tmp_path / "b", [2, 3], seed=1)]
+    table, averages, row = run(tmp_path, files)
+    written = [(tmp_path / name).read_bytes() for name in NAMES]
+    run(tmp_path, files[::-1])
+    assert [(tmp_path / name).read_bytes() for name in NAMES] == written
+    assert sum(table["count"].to_pylist()) == 8 * 600
+    assert averages["observable"].to_pylist() == list(OBSERVED)
+    assert averages["mean"].to_pylist() == pytest.approx([15] * len(OBSERVED), abs=1)
+    assert (row["networks"], row["draws"], row["acceptance"]) == (8, 60, 0.75)
+    assert row["converged"]
+    assert row["problems"] == ""
+    assert "NOT CONVERGED" not in caplog.text
+
+
+def test_starts_that_disagree_are_reported(tmp_path, caplog):
+    files = [write_shard(tmp_path / "a", range(4), shift=3.0)]
+    row = run(tmp_path, files)[2]
+    assert not row["converged"]
+    assert "nested R-hat of cubic_overlap" in row["problems"]
+    assert "noise~0.18 is NOT CONVERGED" in caplog.text
+
+
+@pytest.mark.parametrize("datasets", [[0, 1, 2], [0, 1, 2, 2], [0, 1, 2, 3, 4]])
+def test_shards_with_other_networks_are_refused(tmp_path, datasets):
+    with pytest.raises(GrokphaseError, match=r"2 networks of each of 4 datasets are wanted"):
+        run(tmp_path, [write_shard(tmp_path / "a", datasets)])
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    path = write_shard(tmp_path / "a", range(4))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(GrokphaseError, match=r"/a is truncated or damaged"):
+        run(tmp_path, [path])

@@ -1,0 +1,124 @@
+"""Convergence diagnostics on chains whose convergence is known."""
+
+import numpy as np
+import pytest
+from grokphase.sampling.diagnostics import diagnose
+
+DATASETS = 20
+DATASET = np.repeat(np.arange(DATASETS), 2)
+STARTS = ["prior", "planted"] * DATASETS
+PLANTED = np.array([start == "planted" for start in STARTS])[:, None]
+
+
+def chains(correlation=0.0, draws=200, networks=2 * DATASETS, seed=0):
+    """Stationary AR(1) chains of unit variance."""
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal((networks, draws))
+    x = np.empty_like(noise)
+    x[:, 0] = noise[:, 0]
+    for t in range(1, draws):
+        x[:, t] = correlation * x[:, t - 1] + np.sqrt(1 - correlation**2) * noise[:, t]
+    return x
+
+
+def dataset_effect(size=50.0):
+    return size * np.random.default_rng(9).standard_normal(DATASETS)[DATASET][:, None]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stationary_chains_pass_in_spite_of_differences_between_datasets(seed):
+    """The ESS is that of all draws."""
+    found = diagnose(chains(seed=seed) + dataset_effect(), DATASET, STARTS)
+    assert found.nested_rhat < 1.01
+    assert found.rhat < 1.02
+    assert found.ess_bulk == pytest.approx(8000, rel=0.15)
+    assert found.ess_tail == pytest.approx(8000, rel=0.25)
+
+
+def test_starts_at_different_levels_are_detected():
+    """A metastable shift of the planted networks, invisible beside the spread of the datasets."""
+    draws = chains(correlation=0.3) + dataset_effect() + 1.5 * PLANTED
+    found = diagnose(draws, DATASET, STARTS)
+    # Levels +-0.75 sqrt(2) about each dataset's mean: B = 4 * 0.75^2, W = 1, up to ranks.
+    assert found.nested_rhat == pytest.approx(np.sqrt(1 + 4 * 0.75**2), rel=0.1)
+
+
+def test_a_shift_of_one_start_within_half_of_the_datasets_is_detected():
+    draws = chains() + dataset_effect() + 3 * PLANTED * (DATASET[:, None] % 2)
+    assert diagnose(draws, DATASET, STARTS).nested_rhat > 1.2
+
+
+def test_burn_in_that_is_too_short_is_detected():
+    """Prior starts relax from above, planted ones from below, within the recorded draws."""
+    relaxation = 6 * np.exp(-np.arange(200) / 60) * np.where(PLANTED, -1, 1)
+    assert diagnose(chains() + relaxation, DATASET, STARTS).nested_rhat > 1.1
+
+
+def test_networks_that_differ_within_a_dataset_raise_plain_rhat_alone():
+    """Frozen differences that are the same for both kinds of start are no bias."""
+    frozen = 2 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
+    found = diagnose(chains() + frozen, DATASET, STARTS)
+    assert found.rhat > 1.3
+    assert found.nested_rhat < 1.15
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_effective_sample_size_of_autoregressive_chains(correlation):
+    """N (1 - r)/(1 + r) within 25 %, and the error of the mean that follows from it."""
+    found = diagnose(chains(correlation, draws=1000), DATASET, STARTS)
+    expected = 40_000 * (1 - correlation) / (1 + correlation)
+    assert found.ess_bulk == pytest.approx(expected, rel=0.25)
+    assert found.mcse == pytest.approx(1 / np.sqrt(expected), rel=0.15)
+
+
+def test_frozen_differences_reduce_the_effective_sample_size():
+    """Chains that never leave their own level count about once each."""
+    frozen = 10 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
+    assert diagnose(chains() + frozen, DATASET, STARTS).ess_bulk < 3 * len(DATASET)
+
+
+def test_one_kind_of_start_falls_back_to_plain_rhat():
+    draws = chains() + 2 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
+    found = diagnose(draws, DATASET, ["prior"] * len(DATASET))
+    assert found.nested_rhat == found.rhat > 1.3
+
+
+def test_unequal_numbers_of_starts_are_compared():
+    starts = ["prior", "prior", "planted"] * DATASETS
+    dataset = np.repeat(np.arange(DATASETS), 3)
+    planted = np.array([start == "planted" for start in starts])[:, None]
+    draws = chains(networks=3 * DATASETS)
+    assert diagnose(draws, dataset, starts).nested_rhat < 1.02
+    assert diagnose(draws + 2 * planted, dataset, starts).nested_rhat > 1.2
+
+
+def test_an_observable_that_is_constant_is_converged():
+    """For example no droplet anywhere."""
+    found = diagnose(np.zeros((40, 10)), DATASET, STARTS)
+    assert found == (1, 1, 400, 400, 0)
+
+
+def test_an_observable_that_is_constant_within_each_dataset_is_converged():
+    """For example the same droplet in all networks of one dataset and none elsewhere."""
+    draws = np.repeat((DATASET == 3).astype(float)[:, None], 10, axis=1)
+    found = diagnose(draws, DATASET, STARTS)
+    assert found == (1, 1, 400, 400, 0)
+
+
+def test_networks_frozen_at_different_values_are_not_converged():
+    """Prior starts without a droplet, planted ones with: nothing moves, and they disagree."""
+    draws = np.repeat(PLANTED.astype(float), 10, axis=1)
+    found = diagnose(draws, DATASET, STARTS)
+    assert not found.nested_rhat < 1.05
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (1, 50)])
+def test_too_few_draws_or_networks_cannot_be_diagnosed(shape):
+    found = diagnose(np.random.default_rng(0).standard_normal(shape), DATASET, STARTS)
+    assert np.isnan(found).all()
+
+
+def test_one_network_per_dataset_is_diagnosed_by_its_fluctuations():
+    found = diagnose(chains() + dataset_effect()[::2].repeat(2, axis=0), np.arange(40), STARTS)
+    assert found.nested_rhat < 1.02
+    assert found.ess_bulk == pytest.approx(8000, rel=0.15)

@@ -1,0 +1,407 @@
+"""What goes wrong ends in one readable message, keeps what was finished, and can be resumed."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from grokphase.sampling.checkpoint import Checkpoint
+
+POINT = "noise~0.2/cubic_strength~-0.3"
+SHARD = f"{POINT}/shards/datasets~0-0.parquet"
+EXPERIMENT = "experiments.teacher_student"
+
+
+# --- damaged and wrong files ----------------------------------------------------------------------
+
+
+def aggregate(project):
+    return project.grokphase("aggregate", "--experiment", "teacher_student", "--point", POINT)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 1000, -1])
+def test_a_truncated_shard_is_named(finished, kept):
+    shard = finished.path(SHARD)
+    shard.write_bytes(shard.read_bytes()[:kept])
+    before = finished.files()
+    aggregate(finished).check_failure(str(shard.relative_to(finished.folder)), "delete it")
+    assert finished.files() == before
+
+
+def test_a_flipped_bit_in_a_shard_is_never_aggregated(finished):
+    """Refused by name, or in a place that holds no data."""
+    shard = finished.path(SHARD)
+    whole, before = shard.read_bytes(), finished.files()
+    generator = random.Random(4)
+    for position in generator.sample(range(len(whole)), 30):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << generator.randrange(8)
+        shard.write_bytes(damaged)
+        outcome = aggregate(finished)
+        shard.write_bytes(whole)
+        if outcome.status:
+            outcome.check_failure(str(shard.relative_to(finished.folder)), "delete it")
+        assert finished.files() == before, f"byte {position}: aggregated as if it were whole"
+
+
+def test_a_truncated_aggregate_is_named(finished):
+    table = finished.path(f"{POINT}/outputs.parquet")
+    table.write_bytes(table.read_bytes()[:-100])
+    before = finished.files()
+    outcome = finished.grokphase("figure", "--figure", "fig2")
+    outcome.check_failure(f"{POINT}/outputs.parquet is truncated or damaged")
+    assert finished.files() == before
+
+
+def test_a_damaged_table_is_made_anew_once_deleted(finished):
+    """As its message says: its point, and the figures that could not be drawn."""
+    finished.path(f"{POINT}/outputs.parquet").unlink()
+    shutil.rmtree(finished.results / "paper" / "figures")
+    jobs = finished.plan("fig1", "fig2")
+    assert set(jobs) == {"aggregate", "figure", "fig1", "fig2"}
+    assert jobs["aggregate"] == {f"results/paper/teacher_student/{POINT}/histogram.parquet"}
+
+
+@pytest.mark.parametrize("stage", ["train", "baseline"])
+def test_a_dataset_of_other_parameters_is_refused(finished, stage):
+    finished.configure({f"{EXPERIMENT}.parameters.train_size": 50})
+    before = finished.files()
+    options = ["--experiment", "teacher_student"]
+    options += ["--dataset", 0] if stage == "baseline" else ["--point", POINT, "--datasets", "0"]
+    outcome = finished.grokphase(stage, *options)
+    outcome.check_failure("dataset~0.npz was made with other parameters", "50", "40", "delete it")
+    assert finished.files() == before
+
+
+def test_the_networks_of_other_datasets_are_refused(finished):
+    """A shard in the place of another one."""
+    shutil.copy(finished.path(SHARD), finished.path(SHARD.replace("0-0", "1-1")))
+    aggregate(finished).check_failure(POINT, "datasets [0]", "2 datasets are wanted")
+
+
+# --- places that cannot be written ----------------------------------------------------------------
+
+
+def test_results_that_are_a_file(project):
+    project.results.write_text("")
+    outcome = project.snakemake()
+    outcome.check_failure("results cannot be written", str(project.results), "--directory")
+    assert project.results.read_text() == ""
+
+
+@pytest.fixture
+def mounted():
+    """Function: the start of a command line that mounts something for this command alone."""
+
+    def command(script):
+        line = ["unshare", "--mount", "sh", "-c", script + ' && shift 0 && exec "$@"', "sh"]
+        if subprocess.run([*line, "true"], capture_output=True).returncode:
+            pytest.skip("mounting needs more rights")
+        return line
+
+    return command
+
+
+def run(line, *arguments, folder):
+    return subprocess.run(
+        [*line, sys.executable, "-m", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder / "workflow")},
+    )
+
+
+def test_results_on_a_read_only_disk(project, mounted):
+    project.results.mkdir()
+    results = project.results
+    line = mounted(f"mount --bind {results} {results} && mount -o remount,ro,bind {results}")
+    done = run(line, "snakemake", "--cores", 1, folder=project.folder)
+    assert done.returncode == 1
+    assert f"results cannot be written: {results}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(results.iterdir())
+
+
+def test_results_without_permission(project):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    project.results.mkdir(mode=0o500)
+    project.snakemake().check_failure("results cannot be written", str(project.results))
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_stays(shipped, mounted):
+    disk = shipped.folder / "disk"
+    disk.mkdir()
+    line = mounted(f"mount -t tmpfs -o size=64k none {disk}")
+    inner = [*line, "sh", "-c", f'"$@"; status=$?; ls -A {disk}; exit $status', "sh"]
+    done = run(
+        inner,
+        *("grokphase", "dataset", "--experiment", "teacher_student", "--dataset", 0),
+        *("--output", disk / "dataset.npz"),
+        folder=shipped.folder,
+    )
+    assert done.returncode == 1
+    assert f"Error: cannot write {disk / 'dataset.npz'}: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("stage", "blocked"),
+    [
+        (("dataset", "--experiment", "teacher_student", "--dataset", 0), "datasets"),
+        (("aggregate", "--experiment", "teacher_student", "--point", POINT), None),
+        (("theory", "--experiment", "teacher_student", "--line", "cubic_strength~-0.3"), "theory"),
+        (("figure", "--figure", "fig2"), "../figures"),
+    ],
+)
+def test_a_stage_that_cannot_write_says_so(finished, stage, blocked):
+    """A file is in the place of the output's folder."""
+    options = ()
+    if blocked is None:
+        blocked, options = "blocked", ("--output-folder", finished.path("blocked"))
+    shutil.rmtree(finished.path(blocked), ignore_errors=True)
+    finished.path(blocked).write_text("")
+    outcome = finished.grokphase(*stage, *options)
+    outcome.check_failure("cannot write", blocked.removeprefix("../"), "check the permissions")
+
+
+# --- wrong configurations and targets through Snakemake -------------------------------------------
+
+
+def test_a_bad_configuration_is_one_message(project):
+    project.configure({f"{EXPERIMENT}.sampler.steps": 3, f"{EXPERIMENT}.sweep.noise": [0.2, -1]})
+    outcome = project.snakemake()
+    outcome.check_failure(
+        "Error: the configuration is not valid",
+        "experiments.teacher_student.sweep.noise.1: input should be greater than 0 (got -1)",
+        "experiments.teacher_student.sampler.steps: there is no key 'steps'",
+    )
+    assert not project.results.exists()
+
+
+def test_a_broken_configuration_file_is_one_message(project):
+    (project.folder / "config.yaml").write_text("experiments: [1, 2\nfigures: }")
+    project.snakemake().check_failure("Config file is not valid JSON or YAML")
+
+
+def test_a_missing_configuration_file_is_named(project):
+    (project.folder / "config.yaml").unlink()
+    project.snakemake().check_failure("config.yaml")
+
+
+def test_an_unknown_scale_is_named(project):
+    outcome = project.snakemake("--config", "scale=quik")
+    outcome.check_failure("there is no scale 'quik'; did you mean 'quick'?")
+
+
+def test_an_unknown_target_is_named(project):
+    project.snakemake("fig9").check_failure("fig9")
+
+
+# --- failing and interrupted training -------------------------------------------------------------
+
+
+def test_a_diverging_step_size_is_named_and_the_rest_is_kept(finished):
+    """Of two experiments one diverges: the other one's files and figures stay as they are."""
+    before = finished.files()
+    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    diverging = config["experiments"]["teacher_student"] | {
+        "networks": {"prior": 1, "planted": 0},
+        "datasets_per_job": 2,
+        "sampler": {"kernel": "isotropic_langevin", "step_size": 50, "burn_in": 50, "draws": 10},
+    }
+    diverging["sweep"] = {"noise": [0.25], "cubic_strength": [-0.1]}
+    finished.configure({"experiments.diverging": diverging})
+    outcome = finished.snakemake()
+    outcome.check_failure(
+        "Error: training at noise~0.25/cubic_strength~-0.1, dataset 0: the dynamics diverged "
+        "between steps",
+        "'step_size': 50.0",
+        "choose a smaller step_size in experiments.diverging.sampler",
+    )
+    after = finished.files()
+    assert {name: after.get(name) for name in before} == before
+    assert {name for name in after if name not in before} == {
+        f"paper/diverging/datasets/dataset~{dataset}.npz" for dataset in (0, 1)
+    }
+
+
+def test_a_checkpoint_that_cannot_be_written_is_not_called_divergence(finished):
+    blocked = finished.folder / "blocked"
+    blocked.write_text("")
+    outcome = finished.grokphase(
+        *("train", "--experiment", "teacher_student", "--point", POINT, "--datasets", "0"),
+        *("--checkpoint-seconds", 0, "--checkpoints", blocked),
+    )
+    outcome.check_failure("cannot write", str(blocked))
+    assert "step_size" not in outcome.output
+
+
+class Training:
+    """A training job of some seconds in a process, with a checkpoint as often as possible."""
+
+    DRAWS = 10_000
+    BURN_IN = 10
+
+    def __init__(self, project):
+        self.project = project
+        self.output = project.folder / "shard.parquet"
+        self.checkpoints = project.folder / "checkpoints"
+        project.configure({f"{EXPERIMENT}.sampler.draws": self.DRAWS})
+
+    def start(self):
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "grokphase", "train", "--experiment", "teacher_student"),
+                *("--point", POINT, "--datasets", "0-1", "--checkpoint-seconds", "0"),
+                *("--checkpoints", str(self.checkpoints), "--output", str(self.output)),
+            ],
+            cwd=self.project.folder,
+            env={**os.environ, "PYTHONPATH": str(self.project.folder / "workflow")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def complete(self):
+        """Run to the end; the shard's content."""
+        process = self.start()
+        output, _ = process.communicate()
+        assert process.returncode == 0, output.decode()
+        return self.output.read_bytes()
+
+    def wait(self, process, draws):
+        """Wait until the process has written a checkpoint that holds so many draws."""
+        start = time.time()
+        while process.poll() is None:
+            for path in self.checkpoints.glob("*.checkpoint"):
+                if path.stat().st_mtime > start and self.draws() >= draws:
+                    return self.draws()
+            time.sleep(0.003)
+        raise AssertionError(process.stdout.read().decode())
+
+    def draws(self):
+        """Draws that the checkpoint holds, over both datasets, with burn-in."""
+        [path] = self.checkpoints.glob("*.checkpoint")
+        key = path.read_bytes().split(b"\n")[0].split()[-1].decode()
+        arrays = Checkpoint(path, key).load()
+        finished = sum(name.startswith("finished") for name in arrays) // 3
+        return finished * (self.BURN_IN + self.DRAWS) + int(arrays["current/done"])
+
+    def left_behind(self):
+        return [path.name for path in self.checkpoints.iterdir()]
+
+
+def test_killed_training_resumes_to_the_same_bytes(finished):
+    """Killed at three random moments, then left alone."""
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.output.unlink()
+    assert job.left_behind() == []
+
+    generator = random.Random(7)
+    reached = 0
+    for first, last in ((1000, 5000), (6000, 9000), (11_000, 15_000)):
+        process = job.start()
+        assert job.wait(process, 0) > reached, "it started from nothing"
+        job.wait(process, generator.randrange(first, last))
+        time.sleep(generator.uniform(0, 0.1))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not job.output.exists()
+        reached = job.draws()
+        print(f"killed after {reached} draws of {2 * (job.BURN_IN + job.DRAWS)}")
+    assert reached > job.DRAWS
+    assert job.complete() == undisturbed
+    assert job.left_behind() == []
+
+
+# Saves checkpoint 3 in a process that dies at its n-th access to the file system, for every n; then
+# saves 4 to 6 and removes. Prints what went wrong.
+DIE_AT_EVERY_STEP = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from grokphase.sampling.checkpoint import Checkpoint
+
+def die_at(step):
+    left = [step]
+    def hook(event, arguments):
+        if event == "open" or event.startswith("os."):
+            left[0] -= 1
+            if left[0] == 0:
+                os._exit(9)
+    sys.addaudithook(hook)
+
+def value(number):
+    return {"value": np.full(100, number)}
+
+for step in range(1, 100):
+    checkpoint = Checkpoint(Path(sys.argv[1]) / str(step) / "a", "key")
+    checkpoint.save(value(1))
+    checkpoint.save(value(2))
+    child = os.fork()
+    if child == 0:
+        die_at(step)
+        checkpoint.save(value(3))
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    found = checkpoint.load()["value"][0]
+    if found not in (2, 3):
+        print(f"killed at step {step}: checkpoint {found} is loaded")
+    try:
+        for number in (4, 5, 6):
+            checkpoint.save(value(number))
+            assert checkpoint.load()["value"][0] == number
+    except Exception as error:
+        print(f"killed at step {step}: {error}")
+    checkpoint.remove()
+    if left := [path.name for path in checkpoint.path.parent.iterdir()]:
+        print(f"killed at step {step}: {left} stay behind")
+    if status == 0:
+        break
+assert step > 5, "nothing was killed"
+"""
+
+
+def test_a_checkpoint_killed_at_any_step_is_whole_and_can_go_on(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DIE_AT_EVERY_STEP, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+
+
+def test_a_killed_workflow_goes_on_after_unlocking(finished, finished_once):
+    """As the README says: a readable message, --unlock, and then the same files."""
+    shard = finished.path(SHARD)
+    shard.unlink()
+    target = shard.relative_to(finished.folder)
+    log = finished.results / "paper" / "logs" / "train" / "teacher_student" / POINT / "0-0.log"
+    log.unlink()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "1", target],
+        cwd=finished.folder,
+        env={**os.environ, "PYTHONPATH": str(finished.folder / "workflow")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and not log.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not shard.exists()
+    finished.snakemake(target).check_failure("--unlock")
+    finished.snakemake("--unlock").check_success()
+    finished.snakemake(target).check_success()
+    assert shard.read_bytes() == finished_once.path(SHARD).read_bytes()
+    assert not list(finished.path("checkpoints").glob("*"))
