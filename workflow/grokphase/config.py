@@ -376,7 +376,7 @@ def _figure_problems(
     if name not in figure_names():
         problems.append(_unknown(f"figures.{name}", name, "figure", figure_names()))
     drawn = raw.get("experiment")
-    if not isinstance(drawn, str):
+    if not isinstance(drawn, str) or not experiments:
         return problems
     if drawn not in experiments:
         where = f"figures.{name}.experiment"
