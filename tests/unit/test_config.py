@@ -1,5 +1,6 @@
 """The configuration: every mistake is named at once; what is right means what it says."""
 
+import contextlib
 import copy
 import math
 import re
@@ -97,6 +98,10 @@ MISTAKES = {
     "beyond the range": (
         {f"{E}.histogram": {"bin_width": 0.1, "bins": 41}},
         f"{E}: histogram reaches |q| = 2.05, beyond the recorded range 2: use fewer or narrower",
+    ),
+    "whole bins beyond the range": (
+        {f"{E}.histogram": {"bin_width": 1, "bins": 5}},
+        f"{E}: histogram reaches |q| = 2.5, beyond the recorded range 2: use fewer or narrower",
     ),
     "uneven subsets": (
         {f"{E}.datasets": 23},
@@ -274,6 +279,43 @@ def test_a_wrong_value_of_a_scale_is_named_where_it_applies(key, value):
     raw = changed({f"scales.quick.{key}": value})
     load_config(raw, "paper")
     assert is_named(key, problems(raw, "quick"))
+
+
+def nodes(value, path=()):
+    """Paths of everything in a configuration, sections too."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        yield ".".join(map(str, (*path, key)))
+        if isinstance(inner, dict | list):
+            yield from nodes(inner, (*path, key))
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 70) | st.floats() | st.text("ab~/.", max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["a", "noise", "kernel", 5]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+@given(keys=st.lists(st.sampled_from(list(nodes(RAW))), max_size=2), junk=st.tuples(JUNK, JUNK))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_nonsense_anywhere_is_accepted_or_refused_but_never_a_crash(keys, junk):
+    try:
+        raw = changed(dict(zip(sorted(keys, reverse=True), junk, strict=False)))
+    except (TypeError, KeyError, IndexError):
+        return  # the second key lies within what the first has replaced
+    for scale in ("paper", "quick"):
+        with contextlib.suppress(GrokphaseError):
+            config = load_config(raw, scale)
+            for name, one in config.experiments.items():
+                assert [config.training(name, point) for point in one.points()]
+                assert [config.theory(name, line) for line in one.slices()]
+                assert config.aggregation(name, next(iter(one.points()))).histogram.limit <= 2
+            for name in config.figures:
+                assert config.figure(name).points
 
 
 @pytest.mark.parametrize("name", ["Teacher", "my-sweep", "a/b", "2nd", ""])

@@ -331,6 +331,8 @@ def _cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
         problems += [f"experiments.{name}: {problem}" for problem in found]
         if any("sweep" in problem for problem in found):
             broken = broken | {name}
+    if not isinstance(raw.get("experiments"), Mapping):
+        return problems
     for name, figure in figures.items():
         problems += _figure_problems(str(name), _mapping(figure), experiments, broken)
     return problems
@@ -359,7 +361,7 @@ def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
             "make datasets a multiple of subsets"
         )
     bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
-    if _is_count(bins["bins"]) and isinstance(bins["bin_width"], float):
+    if _is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
         limit = bins["bins"] * bins["bin_width"] / 2
         if limit > 2:
             problems.append(
@@ -376,7 +378,7 @@ def _figure_problems(
     if name not in figure_names():
         problems.append(_unknown(f"figures.{name}", name, "figure", figure_names()))
     drawn = raw.get("experiment")
-    if not isinstance(drawn, str) or not experiments:
+    if not isinstance(drawn, str):
         return problems
     if drawn not in experiments:
         where = f"figures.{name}.experiment"

@@ -19,7 +19,7 @@ class Checkpoint:
     """The state of one unfinished computation, in `path` and its predecessor beside it.
 
     `key` identifies the computation (specification and code): a checkpoint of another one is
-    ignored.
+    ignored; as the key is also part of the file's name, one is met only if it was damaged.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -51,6 +51,8 @@ class Checkpoint:
             if body is not None:
                 with np.load(io.BytesIO(body)) as arrays:
                     return dict(arrays)
+            if path.exists():
+                _log.warning(f"checkpoint {path} is damaged (checksum); not used")
         return None
 
     def _read(self, path: Path) -> bytes | None:
@@ -58,13 +60,7 @@ class Checkpoint:
         if not path.exists():
             return None
         header, _, body = path.read_bytes().partition(b"\n")
-        if header + b"\n" == self._header(body):
-            return body
-        if header.split(b" ")[-1] == self.key.encode():
-            _log.warning(f"checkpoint {path} is damaged (checksum); not used")
-        else:
-            _log.info(f"checkpoint {path} is damaged or of another computation; not used")
-        return None
+        return body if header + b"\n" == self._header(body) else None
 
     def remove(self) -> None:
         """Delete the checkpoint: its computation is finished."""
