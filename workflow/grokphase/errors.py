@@ -6,3 +6,7 @@ class GrokphaseError(Exception):
 
     The command line prints the message alone and exits with status 1.
     """
+
+
+class DivergenceError(GrokphaseError):
+    """The dynamics diverged, or no proposal was accepted: the step size is too large."""

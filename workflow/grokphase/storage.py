@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, checksums and readable errors."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -41,6 +42,26 @@ def replaced(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete temporary files of `replaced(path)` left by killed processes of this machine."""
+    prefix = f".{path.name}.{socket.gethostname()}."
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        process = leftover.name.removeprefix(prefix).split(".")[0]
+        if not process.isdigit() or _is_running(int(process)):
+            continue
+        leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_table(path: Path, table: pa.Table, provenance: dict[str, Any]) -> None:

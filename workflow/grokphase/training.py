@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from grokphase.datasets import read_dataset
-from grokphase.errors import GrokphaseError
+from grokphase.errors import DivergenceError
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, Checkpoint
@@ -74,8 +74,8 @@ def train(
 
         try:
             ensemble = sampler.run(keys, ensemble, data, after_block)
-        except GrokphaseError as error:
-            raise GrokphaseError(
+        except DivergenceError as error:
+            raise DivergenceError(
                 f"training at {specification.point}, dataset {dataset}: {error}, with the sampler "
                 f"{specification.kernel}; choose a smaller step_size in "
                 f"experiments.{specification.experiment}.sampler"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from grokphase.storage import replaced
+from grokphase.storage import remove_abandoned, replaced
 
 Arrays = dict[str, NDArray]
 
@@ -66,6 +66,7 @@ class Checkpoint:
         """Delete the checkpoint: its computation is finished."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
+        remove_abandoned(self.path)
 
     def _header(self, body: bytes) -> bytes:
         return f"grokphase-checkpoint {hashlib.sha256(body).hexdigest()} {self.key}\n".encode()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from grokphase.errors import GrokphaseError
+from grokphase.errors import DivergenceError
 from grokphase.sampling.kernels import Kernel, Position, State
 from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 
@@ -149,7 +149,7 @@ class Sampler:
         """Advance to the end of the schedule, calling `after_block` after every block.
 
         keys [networks] : step s of a network uses fold_in(its key, s).
-        Raises GrokphaseError as soon as an observable is not finite, and if a network accepted no
+        Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
         proposal after burn-in.
         """
         burn_in, total = self.schedule.burn_in, self.schedule.total
@@ -163,7 +163,7 @@ class Sampler:
             observed = observables[:, :count]
             if not np.isfinite(observed).all():
                 draw = ensemble.done + int(np.isfinite(observed).all(axis=(0, 2)).argmin())
-                raise GrokphaseError(
+                raise DivergenceError(
                     f"the dynamics diverged between steps {draw * self.schedule.thin} and "
                     f"{(draw + 1) * self.schedule.thin}"
                 )
@@ -176,5 +176,5 @@ class Sampler:
                 )
             after_block(ensemble)
         if not (ensemble.acceptance > 0).all():
-            raise GrokphaseError("no proposal was accepted after burn-in")
+            raise DivergenceError("no proposal was accepted after burn-in")
         return ensemble
