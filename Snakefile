@@ -19,5 +19,5 @@ rule all:
     default_target: True
     input:
         [figure_files(name) for name in CONFIG.figures],
-        [LAYOUT.summary(name, "md") for name in CONFIG.experiments],
+        [LAYOUT.summary(name, "md") for name, one in CONFIG.experiments.items() if one.trains],
     localrule: True

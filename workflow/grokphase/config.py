@@ -7,10 +7,22 @@ to the experiments. This module is read while the workflow is planned: it import
 
 import difflib
 import itertools
+import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import yaml
 from pydantic import (
@@ -23,16 +35,31 @@ from pydantic import (
 )
 
 from grokphase.errors import GrokphaseError
-from grokphase.parameters import PositiveCount, TeacherStudent
+from grokphase.models.modular_cost import choose_form, gradient_cost
+from grokphase.parameters import ModularAddition, Parameters, PositiveCount, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
-from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.dataset import (
+    AnyDatasetSpecification,
+    DatasetSpecification,
+    PairOrderSpecification,
+)
 from grokphase.specifications.figure import FigureSpecification
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.specifications.theory import BaselineSpecification, Theory, TheorySpecification
-from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
-
-MODELS: dict[str, type[TeacherStudent]] = {"teacher_student": TeacherStudent}
+from grokphase.specifications.theory import (
+    AnyTheorySpecification,
+    BaselineSpecification,
+    ModularTheory,
+    ModularTheorySpecification,
+    Theory,
+    TheorySpecification,
+)
+from grokphase.specifications.training import (
+    Networks,
+    PlantedStart,
+    PlantedWaves,
+    TrainingSpecification,
+)
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _FIGURES = Path(__file__).parent / "figures"
@@ -77,26 +104,31 @@ def _each_optional(model: type[BaseModel], title: str, as_list: bool) -> type[Ba
 
 if TYPE_CHECKING:
     Sampler: TypeAlias = Any
-    FixedParameters: TypeAlias = Any
-    Sweep: TypeAlias = Any
+    FixedTeacherStudent: TypeAlias = Any
+    TeacherStudentSweep: TypeAlias = Any
+    FixedModularAddition: TypeAlias = Any
+    ModularAdditionSweep: TypeAlias = Any
 else:
     Sampler = _sampler_type()
-    FixedParameters = _each_optional(TeacherStudent, "FixedParameters", as_list=False)
-    Sweep = _each_optional(TeacherStudent, "Sweep", as_list=True)
+    FixedTeacherStudent = _each_optional(TeacherStudent, "FixedTeacherStudent", as_list=False)
+    TeacherStudentSweep = _each_optional(TeacherStudent, "TeacherStudentSweep", as_list=True)
+    FixedModularAddition = _each_optional(ModularAddition, "FixedModularAddition", as_list=False)
+    ModularAdditionSweep = _each_optional(ModularAddition, "ModularAdditionSweep", as_list=True)
 
 
-class Experiment(BaseModel):
-    """A sweep of one model: its parameters, datasets, networks, sampler and theory."""
+class BaseExperiment(BaseModel):
+    """What the experiments of all models have in common; each adds its parameters and theory."""
 
     model_config = _STRICT
 
-    model: Literal["teacher_student"]
-    parameters: FixedParameters
-    sweep: Sweep
+    parameters_type: ClassVar[type[BaseModel]]
+
+    model: str
+    parameters: Any
+    sweep: Any
     seed: int = Field(ge=0, strict=True, description="Seed of datasets, starts and dynamics.")
     datasets: PositiveCount = Field(description="Number of datasets.")
     networks: Networks = Field(description="Networks per dataset, by kind of start.")
-    planted: PlantedStart = PlantedStart()
     subsets: int = Field(
         default=5,
         ge=2,
@@ -107,58 +139,59 @@ class Experiment(BaseModel):
         default=5, description="Datasets trained by one job; has no effect on any network."
     )
     sampler: Sampler
-    histogram: Histogram = Histogram()
     convergence: Convergence = Convergence()
-    theory: Theory
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Experiment":
+    def _consistent(self) -> Self:
+        problems = self._problems()
+        if problems:
+            raise ValueError("; ".join(dict.fromkeys(problems)))
+        return self
+
+    def _problems(self) -> list[str]:
+        """What is wrong between the keys of this experiment."""
         problems = []
-        for name in TeacherStudent.model_fields:
+        for name, field in self.parameters_type.model_fields.items():
             fixed, swept = getattr(self.parameters, name), getattr(self.sweep, name)
             if fixed is not None and swept is not None:
                 problems.append(f"{name} stands under both parameters and sweep; keep one")
-            if fixed is None and swept is None:
+            if fixed is None and swept is None and field.is_required() and name != "noise":
                 problems.append(f"{name} is missing: give it under parameters or sweep")
             if swept is not None and len(set(swept)) < len(swept):
                 problems.append(f"sweep.{name} repeats a value")
         if self.sweep.noise is None:
             problems.append("noise must be swept: give sweep.noise as a list, even of one value")
-        if not self.networks.starts():
-            problems.append("networks.prior and networks.planted are both 0: train at least one")
-        if self.datasets % self.subsets:
+        if self.trains and self.datasets % self.subsets:
             problems.append(
                 f"the networks of {self.datasets} datasets do not split evenly over "
                 f"{self.subsets} subsets: make datasets a multiple of subsets"
             )
-        if self.histogram.limit > 2:
-            problems.append(
-                f"histogram reaches |q| = {self.histogram.limit:g}, beyond the recorded range 2: "
-                "use fewer or narrower bins"
-            )
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        return problems
 
-    def swept(self) -> dict[str, list[float]]:
+    @property
+    def trains(self) -> bool:
+        """Whether networks are sampled; otherwise the experiment is theory only."""
+        return bool(self.networks.starts())
+
+    def swept(self) -> dict[str, list[Any]]:
         """Swept values by parameter, in the order of the model's parameters."""
-        values = {name: getattr(self.sweep, name) for name in TeacherStudent.model_fields}
+        values = {name: getattr(self.sweep, name) for name in self.parameters_type.model_fields}
         return {name: list(value) for name, value in values.items() if value is not None}
 
-    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, TeacherStudent]:
+    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
         """Name -> parameters of every point whose swept values are among those selected."""
         swept = self.swept() | dict(select or {})
         fixed = self.parameters.model_dump(exclude_none=True)
         return {
-            point_name(values): TeacherStudent(**fixed, **values)
+            point_name(values): self.parameters_type(**fixed, **values)
             for values in (
                 dict(zip(swept, one, strict=True)) for one in itertools.product(*swept.values())
             )
         }
 
-    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, TeacherStudent]:
+    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
         """Name -> parameters of every line of points that differ in the noise alone."""
-        lines: dict[str, TeacherStudent] = {}
+        lines: dict[str, Parameters] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
             lines.setdefault(point_name(values), parameters)
@@ -168,6 +201,104 @@ class Experiment(BaseModel):
         """Ranges of datasets, one per training job."""
         step = self.datasets_per_job
         return [range(i, min(i + step, self.datasets)) for i in range(0, self.datasets, step)]
+
+
+class TeacherStudentExperiment(BaseExperiment):
+    """A sweep of the teacher-student model."""
+
+    parameters_type = TeacherStudent
+
+    model: Literal["teacher_student"]
+    parameters: FixedTeacherStudent
+    sweep: TeacherStudentSweep
+    planted: PlantedStart = PlantedStart()
+    histogram: Histogram = Histogram()
+    theory: Theory
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if not self.trains:
+            problems.append("networks.prior and networks.planted are both 0: train at least one")
+        if self.histogram.limit > 2:
+            problems.append(
+                f"histogram reaches |q| = {self.histogram.limit:g}, beyond the recorded range 2: "
+                "use fewer or narrower bins"
+            )
+        return problems
+
+
+class ModularAdditionExperiment(BaseExperiment):
+    """A sweep of modular addition; without `networks` it is theory only.
+
+    A dataset is a random order of the pairs, of which the first `train_fraction` are trained on.
+    """
+
+    parameters_type = ModularAddition
+
+    model: Literal["modular_addition"]
+    parameters: FixedModularAddition
+    sweep: ModularAdditionSweep
+    seed: int = Field(default=0, ge=0, strict=True, description="Seed of orders, starts, dynamics.")
+    datasets: PositiveCount = Field(default=1, description="Number of orders of the pairs.")
+    networks: Networks = Field(
+        default=Networks(prior=0, planted=0),
+        description="Networks per dataset, by kind of start; none if absent.",
+    )
+    planted: PlantedWaves = PlantedWaves()
+    sampler: Sampler | None = None
+    theory: ModularTheory
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.trains and self.sampler is None:
+            problems.append("sampler is missing: the networks need one")
+        if not self.trains and self.sampler is not None:
+            problems.append("networks is missing: there is a sampler but nothing to train")
+        if problems:
+            return problems
+        try:
+            points = self.points()
+        except ValidationError as error:
+            return [one["msg"].removeprefix("Value error, ") for one in error.errors()]
+        if not self.trains:
+            return []
+        if len({point.prime for point in points.values()}) > 1:
+            problems.append("prime cannot be swept where networks are trained: make an experiment "
+                            "of its own for each size")  # fmt: skip
+        for point in points.values():
+            problems += _size_problems(point, self.planted)
+        return problems
+
+
+def _size_problems(point: ModularAddition, planted: PlantedWaves) -> list[str]:
+    """Whether a network of these parameters fits in this machine's memory and can be planted."""
+    problems = []
+    available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    try:
+        choose_form(point, available)
+    except MemoryError as error:
+        problems.append(str(error))
+    need = gradient_cost(point, "dense").bytes
+    if point.train_fraction < 1 and need > available:
+        problems.append(
+            f"train_fraction={point.train_fraction} needs the dense form of the likelihood, "
+            f"{need / 2**30:.2f} GiB at prime={point.prime}, width={point.width}; this machine "
+            f"has {available / 2**30:.2f} GiB: train on the full table, or reduce prime or width"
+        )
+    if planted.waves > point.prime // 2:
+        problems.append(
+            f"planted.waves={planted.waves}: there are {point.prime // 2} frequencies at "
+            f"prime={point.prime}"
+        )
+    return problems
+
+
+if TYPE_CHECKING:
+    Experiment: TypeAlias = TeacherStudentExperiment | ModularAdditionExperiment
+else:
+    Experiment = Annotated[
+        TeacherStudentExperiment | ModularAdditionExperiment, Field(discriminator="model")
+    ]
 
 
 def point_name(values: Mapping[str, Any]) -> str:
@@ -213,6 +344,10 @@ class Config(BaseModel):
                 continue
             drawn = self.experiments[figure.experiment]
             swept = drawn.swept()
+            if figure.baseline and drawn.model != "teacher_student":
+                problems.append(
+                    f"figures.{name}.baseline: only the teacher-student model has a baseline"
+                )
             if figure.baseline > drawn.datasets:
                 problems.append(
                     f"figures.{name}.baseline: {figure.baseline} datasets are wanted, but "
@@ -232,10 +367,14 @@ class Config(BaseModel):
             raise ValueError("\n  ".join(problems))
         return self
 
-    def dataset(self, experiment: str, dataset: int) -> DatasetSpecification:
+    def dataset(self, experiment: str, dataset: int) -> AnyDatasetSpecification:
         """Specification of one dataset."""
         one = self.experiments[experiment]
         sizes = next(iter(one.points().values()))
+        if isinstance(one, ModularAdditionExperiment):
+            return PairOrderSpecification(
+                experiment=experiment, seed=one.seed, dataset=dataset, prime=sizes.prime
+            )
         return DatasetSpecification(
             experiment=experiment,
             seed=one.seed,
@@ -247,6 +386,7 @@ class Config(BaseModel):
     def training(self, experiment: str, point: str) -> TrainingSpecification:
         """Specification of the training at one point."""
         one = self.experiments[experiment]
+        assert one.sampler is not None
         sampler = one.sampler.model_dump()
         return TrainingSpecification(
             experiment=experiment,
@@ -271,7 +411,7 @@ class Config(BaseModel):
             datasets=one.datasets,
             networks_per_dataset=len(one.networks.starts()),
             subsets=one.subsets,
-            histogram=one.histogram,
+            histogram=one.histogram if isinstance(one, TeacherStudentExperiment) else None,
             convergence=one.convergence,
         )
 
@@ -282,9 +422,13 @@ class Config(BaseModel):
             experiment=experiment, model=one.model, points=tuple(one.points())
         )
 
-    def theory(self, experiment: str, line: str) -> TheorySpecification:
+    def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
         """Specification of the theory along one line of noise values."""
         one = self.experiments[experiment]
+        if isinstance(one, ModularAdditionExperiment):
+            return ModularTheorySpecification(
+                parameters=one.slices()[line], noises=one.swept()["noise"], theory=one.theory
+            )
         return TheorySpecification(
             parameters=one.slices()[line],
             noises=one.swept()["noise"],
@@ -312,7 +456,8 @@ class Config(BaseModel):
         return FigureSpecification(
             figure=name,
             experiment=figure.experiment,
-            points=one.points(figure.select),
+            model=one.model,
+            points=one.points(figure.select) if one.trains else {},
             lines=one.slices(figure.select),
             baseline_datasets=figure.baseline,
         )
@@ -376,12 +521,20 @@ def _unknown(where: str, name: str, kind: str, known: Any) -> str:
 
 def _explain(error: Any) -> str:
     """One line for one pydantic error: its key, what is wrong, what would be right."""
-    location = [part for part in error["loc"] if part not in kernels.names()]
+    location = error["loc"]
+    if location[:1] == ("experiments",):
+        # The third part is the model, by which pydantic chose between the kinds of experiment.
+        location = location[:2] + location[3:]
+    location = [part for part in location if part not in kernels.names()]
     where = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
         return _unknown(where, str(location[-1]), "key", _keys_beside(error["loc"]))
-    if error["type"] == "union_tag_invalid":
-        return _unknown(f"{where}.kernel", error["ctx"]["tag"], "kernel", kernels.names())
+    if error["type"].startswith("union_tag"):
+        key = error["ctx"]["discriminator"].strip("'")
+        if error["type"] == "union_tag_not_found":
+            return f"{where}.{key}: missing"
+        known = kernels.names() if key == "kernel" else _models()
+        return _unknown(f"{where}.{key}", error["ctx"]["tag"], key, known)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"{where}: missing"
@@ -389,6 +542,20 @@ def _explain(error: Any) -> str:
         return message
     shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _models() -> list[str]:
+    """Names of the models."""
+    kinds = (TeacherStudentExperiment, ModularAdditionExperiment)
+    return [tag for kind in kinds for tag in _tags(kind)]
+
+
+def _tags(option: type[BaseModel]) -> tuple[Any, ...]:
+    """Values of the key that tells this variant of a union from the others."""
+    for key in ("kernel", "model"):
+        if key in option.model_fields:
+            return get_args(option.model_fields[key].annotation)
+    return ()
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -413,7 +580,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
                 kind = get_args(option)[1]
                 break
             if isinstance(option, type) and issubclass(option, BaseModel):
-                if option.__name__ == part:
+                if part in _tags(option):
                     kind = option
                     break
                 if part in option.model_fields:

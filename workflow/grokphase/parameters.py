@@ -61,6 +61,9 @@ class ModularAddition(BaseModel):
     noise: Positive = Field(
         description="sigma^2: temperature of the Langevin dynamics and observation-noise variance."
     )
+    train_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the P^2 pairs trained on; 1 is the paper."
+    )
     allow_composite: bool = Field(
         default=False,
         description="Accept a modulus that is not prime; claims that need a prime do not hold.",
@@ -98,6 +101,9 @@ class ModularAddition(BaseModel):
     def degenerate_modes(self) -> bool:
         """Whether symmetry makes all target modes (k, k), k != 0, degenerate: only for prime P."""
         return is_prime(self.prime)
+
+
+Parameters = TeacherStudent | ModularAddition
 
 
 def is_prime(number: int) -> bool:

@@ -17,7 +17,7 @@ the cross terms need only row sums, and sum y f is a circular convolution: about
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,18 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from grokphase.datasets import PairOrder
 from grokphase.models.modular_cost import Form, choose_form, gradient_cost
 from grokphase.parameters import ModularAddition
+from grokphase.sampling.ensemble import Counting
+from grokphase.sampling.kernels import Target
+from grokphase.specifications.training import PlantedWaves
+from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
 
 HIGHEST = jax.lax.Precision.HIGHEST
+
+EVALUATED_ROWS = 32
+"""Rows n of the table on which accuracies are measured; at smaller P, all of them."""
 
 
 class ModularNetwork(NamedTuple):
@@ -208,8 +216,9 @@ def sextic_penalty(first: Array, second: Array, decay: float) -> Array:
 def potential(
     parameters: ModularAddition,
     form: Form = "auto",
-    mask: NDArray[np.bool_] | None = None,
+    mask: ArrayLike | None = None,
     memory_limit: float | None = None,
+    noise: ArrayLike | None = None,
 ) -> Callable[[ModularNetwork], Array]:
     """Potential of a whitened position, (L - L(0))/noise + Gamma.
 
@@ -225,7 +234,10 @@ def potential(
         the symmetry that the factorised form rests on, so it needs the dense one.
     memory_limit
         Bytes that one gradient may use; a MemoryError names the sizes if it cannot.
+    noise
+        sigma^2; None for that of ``parameters``.
     """
+    temperature = parameters.noise if noise is None else noise
     if mask is not None:
         if form == "factorised":
             raise ValueError("the factorised form needs the full table: use form='dense' with mask")
@@ -250,7 +262,7 @@ def potential(
         else:
             excess = factorised_excess_loss(network)
         decay = sextic_penalty(network.first, network.second, parameters.sextic_decay)
-        return excess / parameters.noise + decay
+        return excess / temperature + decay
 
     return evaluate
 
@@ -267,8 +279,13 @@ def discrepancy(network: ModularNetwork) -> Array:
     return 2 * jnp.sum(a * on_target) / (prime * (prime - 1)) - 1
 
 
-def evaluate(network: ModularNetwork, mask: ArrayLike | None = None) -> Evaluation:
-    """Losses and accuracies, one row of the table at a time: memory N P, not P^3."""
+def evaluate(
+    network: ModularNetwork, mask: ArrayLike | None = None, rows: int | None = None
+) -> Evaluation:
+    """Losses and accuracies, one row n of the table at a time: memory N P, not P^3.
+
+    rows : evaluate only this many, evenly spaced; None for all.
+    """
     prime = network.readout.shape[1]
     train = jnp.ones((prime, prime), bool) if mask is None else jnp.asarray(mask, bool)
 
@@ -279,7 +296,9 @@ def evaluate(network: ModularNetwork, mask: ArrayLike | None = None) -> Evaluati
         target = jax.nn.one_hot(label, prime, dtype=output.dtype) - 1 / prime
         return jnp.sum((target - output) ** 2, axis=1), jnp.argmax(output, axis=1) == label
 
-    squares, correct = jax.lax.map(row, jnp.arange(prime))
+    chosen_rows = np.arange(prime) if rows is None else np.arange(rows) * prime // rows
+    squares, correct = jax.lax.map(row, jnp.asarray(chosen_rows))
+    train = train[chosen_rows]
 
     def mean(values: Array, chosen: Array) -> Array:
         return jnp.sum(jnp.where(chosen, values, 0)) / jnp.sum(chosen)
@@ -354,9 +373,12 @@ def planted_position(
     parameters: ModularAddition,
     power: float,
     background: bool = False,
+    waves: int = 1,
     dtype: jnp.dtype = jnp.float32,
 ) -> ModularNetwork:
     """Grokked start: each neuron is a cosine wave of one frequency, the readouts fit the target.
+
+    With more `waves` each neuron is a sum of that many, of different frequencies.
 
     w_ni = 2 sqrt(W) cos(2 pi k_i n/P + alpha_i), v_mi likewise with beta_i, so that
     |w_k|^2 = |v_k|^2 = W at k = k_i; phases are uniform, and each frequency 1 ... (P - 1)/2 gets an
@@ -374,18 +396,147 @@ def planted_position(
     ModularNetwork, whitened.
     """
     n, prime = parameters.width, parameters.prime
-    order, phases, noise = jax.random.split(key, 3)
+    order, names, phases, noise = jax.random.split(key, 4)
     count = (prime - 1) // 2
-    frequency = 1 + np.asarray(jax.random.permutation(order, n)) % count
-    phase = np.asarray(jax.random.uniform(phases, (2, n, 1), minval=0.0, maxval=2 * np.pi))
-    angle = 2 * np.pi * (np.outer(frequency, np.arange(prime)) % prime) / prime
-    weights = 2 * np.sqrt(power) * np.cos(angle + phase.astype(np.float64))
+    place = np.asarray(jax.random.permutation(order, n))[:, None] + np.arange(waves)
+    frequency = 1 + np.asarray(jax.random.permutation(names, count))[place % count]
+    phase = np.asarray(jax.random.uniform(phases, (2, n, waves, 1), maxval=2 * np.pi))
+    angle = 2 * np.pi * (frequency[:, :, None] * np.arange(prime) % prime) / prime
+    cosines = np.cos(angle + phase.astype(np.float64)).sum(axis=2)
+    weights = 2 * np.sqrt(power) * cosines
     if background:
         modes = np.fft.rfft(np.asarray(jax.random.normal(noise, (2, n, prime))), axis=-1)
-        modes[:, np.arange(n), frequency] = 0
+        modes[:, np.arange(n)[:, None], frequency] = 0
         weights = weights + np.fft.irfft(modes, prime, axis=-1)
     readout, _ = readout_posterior(weights[0], weights[1], parameters)
     network = ModularNetwork(*(jnp.asarray(x, dtype) for x in (readout, *weights)))
     # Rescale in float64: the readouts are far below one.
     scale = (parameters.readout_variance / parameters.width) ** 0.5
     return network._replace(readout=jnp.asarray(readout / scale, dtype))
+
+
+class Data(NamedTuple):
+    """noise sigma^2 (scalar), training pairs [P, P] (all where the full table is trained on)."""
+
+    noise: Array
+    mask: Array
+
+
+def load_data(parameters: ModularAddition, dataset: PairOrder) -> Data:
+    """Noise and training pairs: the first `train_fraction` of the dataset's order."""
+    trained = round(parameters.train_fraction * parameters.prime**2)
+    return Data(jnp.asarray(parameters.noise, jnp.float32), jnp.asarray(dataset.rank < trained))
+
+
+def work_per_gradient(parameters: ModularAddition) -> float:
+    """Multiply-adds of one gradient."""
+    form: Form = "auto" if parameters.train_fraction == 1 else "dense"
+    return gradient_cost(parameters, form).operations / 2
+
+
+def prior_scale(parameters: ModularAddition) -> ModularNetwork:
+    """Prior standard deviations of the original weights."""
+    readout = (parameters.readout_variance / parameters.width) ** 0.5
+    return ModularNetwork(*(jnp.asarray(scale) for scale in (readout, 1.0, 1.0)))
+
+
+def target(parameters: ModularAddition, data: Data) -> Target:
+    """The posterior; its potential is relative to that of the network whose output is zero."""
+    mask = data.mask if parameters.train_fraction < 1 else None
+    evaluate_potential = potential(parameters, mask=mask, noise=data.noise)
+    return Target(jax.value_and_grad(evaluate_potential), prior_scale(parameters), data.noise)
+
+
+def droplet_power(parameters: ModularAddition) -> float:
+    """W = sqrt(3/gamma), the theory's mode power of a droplet during the mixed phase."""
+    return (3 / parameters.sextic_decay) ** 0.5
+
+
+def start(
+    key: Array, kind: str, parameters: ModularAddition, data: Data, planted: PlantedWaves
+) -> ModularNetwork:
+    """A starting position: a draw from the Gaussian prior, or planted cosine waves."""
+    if kind == "prior":
+        return prior_position(key, parameters)
+    return planted_position(
+        key, parameters, droplet_power(parameters), planted.background, planted.waves
+    )
+
+
+def order_parameters(position: ModularNetwork, parameters: ModularAddition, data: Data) -> Array:
+    """sqrt(A/W), sqrt(B/W) of every neuron and frequency k = 1 ... P//2, [2, N, P//2]."""
+    powers = fourier_power(jnp.stack([position.first, position.second]))[:, :, 1:]
+    return jnp.sqrt(powers / droplet_power(parameters))
+
+
+def count_powers(root_powers: Array) -> Array:
+    """Counts [POWER_BINS^2 + 1] of modes per joint bin; the last holds those beyond the bins."""
+    first, second = jnp.floor(root_powers / POWER_WIDTH).astype(jnp.int32)
+    beyond = (first >= POWER_BINS) | (second >= POWER_BINS)
+    index = jnp.where(beyond, POWER_BINS**2, first * POWER_BINS + second)
+    return jnp.zeros(POWER_BINS**2 + 1, jnp.int32).at[index.ravel()].add(1)
+
+
+COUNTING = Counting(POWER_BINS**2 + 1, count_powers)
+
+
+def observables(
+    position: ModularNetwork, potential_value: Array, parameters: ModularAddition, data: Data
+) -> Array:
+    """The scalars [8] listed in grokphase.tables.observables, invariant under symmetries.
+
+    discrepancy          a = <y, f>/<y, y> - 1 over the full table
+    droplets_per_neuron  modes k = 1 ... P//2 with sqrt(A B) > W/3, the barrier in the mixed phase
+    participation        mean inverse participation ratio of w and v: 1 for a cosine
+    mean_power           mean |w_k|^2, k != 0, in units of its prior value 1/P
+    train_loss           mean over training pairs of sum_p (y - f)^2
+    test_loss            the same over held-out pairs; over all pairs where none are held out
+    train_accuracy, test_accuracy
+                         share of those pairs with argmax_p f = n + m mod P
+    """
+    network = to_network(position, parameters)
+    power = fourier_power(jnp.stack([network.first, network.second]))[:, :, 1:]
+    barrier = droplet_power(parameters) / 3
+    rows = min(parameters.prime, EVALUATED_ROWS)
+    if parameters.train_fraction < 1:
+        train_loss, test_loss, train_accuracy, test_accuracy = evaluate(network, data.mask)
+    else:
+        train_accuracy = test_accuracy = evaluate(network, rows=rows).train_accuracy
+        decay = sextic_penalty(network.first, network.second, parameters.sextic_decay)
+        excess = (potential_value - decay) * data.noise
+        train_loss = test_loss = 2 * (zero_loss(parameters.prime) + excess) / parameters.prime**2
+    return jnp.stack(
+        [
+            discrepancy(network),
+            jnp.sum(jnp.sqrt(power[0] * power[1]) > barrier) / parameters.width,
+            jnp.mean(inverse_participation_ratio(jnp.stack([network.first, network.second]))),
+            jnp.mean(power) * parameters.prime,
+            train_loss,
+            test_loss,
+            train_accuracy,
+            test_accuracy,
+        ]
+    )
+
+
+def saved(
+    start: ModularNetwork, end: ModularNetwork, parameters: ModularAddition
+) -> dict[str, NDArray[np.float32]]:
+    """Input weights, at start and end, of the neurons most concentrated on one frequency.
+
+    Positions have a leading axis [networks]. neurons: [networks, k * 2 * 2 * P], the flattened
+    axes being neuron, moment (start, end), operand (first, second) and n.
+    """
+
+    def operands(position: ModularNetwork) -> Any:
+        return np.stack([position.first, position.second], axis=2)
+
+    final = operands(end)
+    concentration = np.asarray(inverse_participation_ratio(final)).mean(axis=-1)
+    chosen = np.argsort(-concentration, axis=1)[:, :SAVED_NEURONS]
+    index = chosen[:, :, None, None]
+    kept = np.stack(
+        [np.take_along_axis(operands(start), index, 1), np.take_along_axis(final, index, 1)],
+        axis=2,
+    )
+    return {"neurons": kept.reshape(kept.shape[0], -1).astype(np.float32)}

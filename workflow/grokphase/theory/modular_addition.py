@@ -481,6 +481,35 @@ def diagonal_action(
     return mode_action(power, power, strength, parameters.prime, parameters.sextic_decay)
 
 
+def root_power_mass(
+    interaction: float, parameters: ModularAddition, edges: Array, panels: int = 8
+) -> Array:
+    """Probability that (sqrt A, sqrt B) of a mode lies in each bin, at given u a^2.
+
+    Parameters
+    ----------
+    edges
+        Edges of the bins of sqrt(A), and of those of sqrt(B), shape [k + 1], from zero.
+    panels
+        Points of the midpoint rule in each bin.
+
+    Returns
+    -------
+    Array of shape [k, k]. It sums to less than one by what lies beyond the last edge, where the
+    density is normalised on twice their range.
+    """
+    step = float(edges[1] - edges[0]) / panels
+    bins = len(edges) - 1
+    root = (np.arange(2 * bins * panels) + 0.5) * step
+    power = root**2
+    log_density = -2 * mode_action(
+        power[:, None], power[None, :], interaction, parameters.prime, parameters.sextic_decay
+    ) + np.log(root[:, None] * root[None, :])
+    density = np.exp(log_density - log_density.max())
+    blocks = density.reshape(2 * bins, panels, 2 * bins, panels).sum(axis=(1, 3)) / density.sum()
+    return np.asarray(blocks[:bins, :bins])
+
+
 def _noise_of(
     g: Array,
     parameters: ModularAddition,
