@@ -93,8 +93,12 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
         (limits["noise_end"][closure], colour, r"$\sigma_{II}^2$")
         for closure, colour in CLOSURE_COLOURS.items()
     ]
-    for noise, colour, name in lines:
-        if lowest <= noise <= highest:
+    for number, (noise, colour, name) in enumerate(lines):
+        # Where the mixed phase is too narrow to be seen, its end is not drawn over its start.
+        is_start = number == 0
+        if lowest <= noise <= highest and (
+            is_start or abs(noise - lines[0][0]) > 0.02 * (highest - lowest)
+        ):
             axes.axvline(noise, color=colour, linewidth=0.8, zorder=0)
             axes.annotate(
                 f"{name}$={noise:.4g}$",
@@ -105,6 +109,7 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
                 color=colour,
             )
     axes.set_xlim(lowest, highest)
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.set_xlabel(r"noise, $\sigma^2$")
     axes.set_ylabel(r"discrepancy, $a$  ($-1$: nothing learned)")
 
