@@ -39,7 +39,7 @@ def _discrepancy(axes: Axes, tables: ModularTables) -> None:
     discrepancies(axes, tables)
     for start, points in _measured(tables).items():
         _points(axes, points.index, points["mean"], points["subset_error"], start)
-    axes.legend(handles=[*closure_handles(), *_start_handles()], loc="upper right", fontsize=7)
+    axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7)
 
 
 def _difference(axes: Axes, tables: ModularTables) -> None:
@@ -67,7 +67,7 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
     axes.set_ylim(-2.2 * largest, 2.2 * largest)
     axes.set_xlabel(r"noise, $\sigma^2$")
     axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
-    axes.legend(handles=[*axes.get_legend_handles_labels()[0], *_start_handles()], fontsize=7,
+    axes.legend(handles=[*axes.get_legend_handles_labels()[0], *start_handles()], fontsize=7,
                 loc="best")  # fmt: skip
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.set_title("difference from the corrected closure")
@@ -161,7 +161,8 @@ def _points(axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, start: str
     )  # fmt: skip
 
 
-def _start_handles() -> list[Line2D]:
+def start_handles() -> list[Line2D]:
+    """Legend of the networks by kind of start."""
     return [
         Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
                markerfacecolor="none", label=START_NAMES[start])
