@@ -98,7 +98,7 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
                 markerfacecolor="none",
             )
         axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
-    axes.set_ylim(-3, 16)
+    axes.set_ylim(-3, 21)
     axes.set_xlabel(r"root power of a mode, $|w_k|/\sqrt{W}$,  $W=\sqrt{3/\gamma}$")
     axes.set_ylabel(r"$-\log p$  (nats)")
     handles = axes.get_legend_handles_labels()[0]
