@@ -19,5 +19,9 @@ rule all:
     default_target: True
     input:
         [figure_files(name) for name in CONFIG.figures],
-        [LAYOUT.summary(name, "md") for name, one in CONFIG.experiments.items() if one.trains],
+        [
+            LAYOUT.summary(name, "md")
+            for name, one in CONFIG.experiments.items()
+            if one.trains
+        ],
     localrule: True

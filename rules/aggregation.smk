@@ -6,13 +6,16 @@ for model in AGGREGATES:
         input:
             shard_files,
         output:
-            [LAYOUT.aggregate("{experiment}", "{point}", table) for table in AGGREGATES[model]],
-        wildcard_constraints:
-            experiment=experiments_of(model),
+            [
+                LAYOUT.aggregate("{experiment}", "{point}", table)
+                for table in AGGREGATES[model]
+            ],
         log:
             LAYOUT.log("aggregate/{experiment}/{point}"),
         benchmark:
             LAYOUT.benchmark("aggregate/{experiment}/{point}")
+        wildcard_constraints:
+            experiment=experiments_of(model),
         conda:
             "../envs/conda.yaml"
         resources:
