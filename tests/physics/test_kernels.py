@@ -16,11 +16,17 @@ from scipy.stats import chi2, kstest, norm
 UNADJUSTED = {
     "isotropic_langevin": {"step_size": 0.4},
     "pcn_langevin": {"step_size": 0.4, "metropolis": False},
-    "hamiltonian": {"step_size": 0.7, "leapfrog_steps": 2, "jitter": 0, "metropolis": False},
+    "hamiltonian": {
+        "step_size": 0.7,
+        "leapfrog_steps": 2,
+        "jitter": 0,
+        "length_spread": 0,
+        "metropolis": False,
+    },
 }
 ADJUSTED = {
     "pcn_langevin": {"step_size": 0.6, "metropolis": True},
-    "hamiltonian": {"step_size": 0.7, "leapfrog_steps": 2, "jitter": 0.2, "metropolis": True},
+    "hamiltonian": {"step_size": 0.7, "leapfrog_steps": 2, "metropolis": True},
 }
 
 
@@ -218,7 +224,7 @@ def trajectory(monkeypatch, h, steps):
 
     The end momentum follows from where one more leapfrog step would go.
     """
-    settings = {"step_size": h, "jitter": 0}
+    settings = {"step_size": h, "jitter": 0, "length_spread": 0}
     long = build(
         WELLS, "hamiltonian", settings | {"leapfrog_steps": steps + 1, "metropolis": False}
     )

@@ -39,8 +39,26 @@ def test_starts_at_different_levels_are_detected():
     """A metastable shift of the planted networks, invisible beside the spread of the datasets."""
     draws = chains(correlation=0.3) + dataset_effect() + 1.5 * PLANTED
     found = diagnose(draws, DATASET, STARTS)
-    # Levels +-0.75 sqrt(2) about each dataset's mean: B = 4 * 0.75^2, W = 1, up to ranks.
-    assert found.nested_rhat == pytest.approx(np.sqrt(1 + 4 * 0.75**2), rel=0.1)
+    # Levels +-0.75 about each dataset's mean: B = 2 * 0.75^2, W = 1, up to ranks.
+    assert found.nested_rhat == pytest.approx(np.sqrt(1 + 2 * 0.75**2), rel=0.1)
+    assert found.start_difference > 10
+
+
+def test_frozen_networks_without_a_bias_are_judged_by_chance():
+    """Chains that never move: nested R-hat^2 exceeds 1 by chi^2_1/m, the difference is normal.
+
+    400 trials: the mean of the excess and the standard deviation of the difference (Student's t
+    with 19 degrees of freedom) within 4.5 of their standard errors.
+    """
+    generator = np.random.default_rng(3)
+    excess, difference = [], []
+    for _ in range(400):
+        level = 10 * generator.standard_normal((2 * DATASETS, 1))
+        found = diagnose(level + 1e-3 * chains(draws=4), DATASET, STARTS)
+        excess.append(found.nested_rhat**2 - 1)
+        difference.append(found.start_difference)
+    assert np.mean(excess) == pytest.approx(1 / DATASETS, abs=4.5 * np.sqrt(2 / 400) / DATASETS)
+    assert np.std(difference) == pytest.approx(np.sqrt(19 / 17), abs=4.5 * 0.04)
 
 
 def test_a_shift_of_one_start_within_half_of_the_datasets_is_detected():
@@ -95,14 +113,14 @@ def test_unequal_numbers_of_starts_are_compared():
 def test_an_observable_that_is_constant_is_converged():
     """For example no droplet anywhere."""
     found = diagnose(np.zeros((40, 10)), DATASET, STARTS)
-    assert found == (1, 1, 400, 400, 0)
+    assert found == (1, 1, 0, 400, 400, 0)
 
 
 def test_an_observable_that_is_constant_within_each_dataset_is_converged():
     """For example the same droplet in all networks of one dataset and none elsewhere."""
     draws = np.repeat((DATASET == 3).astype(float)[:, None], 10, axis=1)
     found = diagnose(draws, DATASET, STARTS)
-    assert found == (1, 1, 400, 400, 0)
+    assert found == (1, 1, 0, 400, 400, 0)
 
 
 def test_networks_frozen_at_different_values_are_not_converged():

@@ -95,7 +95,16 @@ def noise_of_steps(name, settings, identities, size=500, steps=4):
     ("name", "settings"),
     [
         ("pcn_langevin", {"step_size": 0.5, "metropolis": False}),
-        ("hamiltonian", {"step_size": 0.5, "leapfrog_steps": 1, "jitter": 0, "metropolis": False}),
+        (
+            "hamiltonian",
+            {
+                "step_size": 0.5,
+                "leapfrog_steps": 1,
+                "jitter": 0,
+                "length_spread": 0,
+                "metropolis": False,
+            },
+        ),
     ],
 )
 def test_networks_steps_and_layers_never_share_noise(name, settings):

@@ -5,7 +5,9 @@ the diagnostics are those of the deviations from the dataset's mean.
 
 nested R-hat compares groups of networks by kind of start (prior, planted) and is blind neither to
 metastability nor to a burn-in that is too short; with one kind of start it compares nothing, and
-plain R-hat over the networks takes its place. Plain R-hat over many short chains measures mainly
+plain R-hat over the networks takes its place. With m networks of each kind its square exceeds 1 by
+chance by about chi^2/m, so it is read together with the difference between the kinds of start in
+standard errors, which come from the differences within datasets. Plain R-hat over many short chains measures mainly
 how far one chain has mixed, which the average over the ensemble does not need.
 
 Sources: Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16, 667 (2021);
@@ -23,6 +25,8 @@ class Diagnostics(NamedTuple):
     """Diagnostics of one observable.
 
     rhat, nested_rhat : 1 at convergence.
+    start_difference : mean of planted less mean of prior starts, in its standard errors over
+        datasets; nan with fewer than three datasets that have both.
     ess_bulk, ess_tail : effective number of draws of the whole ensemble.
     mcse : Monte Carlo standard error of the mean, in the observable's unit; the spread between
         datasets is not part of it.
@@ -30,6 +34,7 @@ class Diagnostics(NamedTuple):
 
     rhat: float
     nested_rhat: float
+    start_difference: float
     ess_bulk: float
     ess_tail: float
     mcse: float
@@ -45,17 +50,18 @@ def diagnose(
     """
     networks, length = draws.shape
     if length < 4 or networks < 2:
-        return Diagnostics(*[float("nan")] * 5)
+        return Diagnostics(*[float("nan")] * 6)
     deviations = _about_dataset_means(draws.astype(np.float64), datasets)
     if np.ptp(deviations) == 0:
         # For example no droplet in any network: equal everywhere, hence converged.
         size = float(draws.size)
-        return Diagnostics(1.0, 1.0, size, size, 0.0)
+        return Diagnostics(1.0, 1.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
     return Diagnostics(
         rhat=rhat,
         nested_rhat=_nested_rhat(deviations, np.array([kinds.index(s) for s in starts]), rhat),
+        start_difference=_start_difference(draws.mean(axis=1), datasets, np.array(starts)),
         ess_bulk=float(array_stats.ess(deviations, method="bulk")),
         ess_tail=float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
         mcse=float(array_stats.mcse(deviations, method="mean")),
@@ -81,10 +87,36 @@ def _about_dataset_means(
 
 
 def _nested_rhat(deviations: NDArray[np.float64], groups: NDArray[np.int_], rhat: float) -> float:
-    """Nested R-hat over groups of equal size; `rhat` where there is only one group."""
+    """Nested R-hat over groups of equal size; `rhat` where there is only one group.
+
+    The groups' means are used as they are, without the stretch: the contrast between the groups
+    lies within the datasets, and subtracting their means does not shrink it.
+    """
     sizes = np.bincount(groups)
     if len(sizes) < 2:
         return rhat
     smallest = int(sizes.min())
     rows = np.concatenate([np.flatnonzero(groups == g)[:smallest] for g in range(len(sizes))])
-    return float(array_stats.rhat_nested(deviations[rows], superchain_ids=groups[rows]))
+    means = np.array([deviations[groups == g].mean() for g in groups])
+    shrink = 1 - np.sqrt((len(sizes) - 1) / len(sizes))
+    unstretched = deviations - shrink * means[:, None]
+    return float(array_stats.rhat_nested(unstretched[rows], superchain_ids=groups[rows]))
+
+
+def _start_difference(
+    means: NDArray[np.float64], datasets: NDArray[np.integer], starts: NDArray[np.str_]
+) -> float:
+    """Mean of planted less mean of prior starts, over its standard error between datasets."""
+    planted = starts == "planted"
+    both = [d for d in np.unique(datasets) if len(set(planted[datasets == d])) == 2]
+    if len(both) < 3:
+        return float("nan")
+    differences = [
+        means[planted & (datasets == d)].mean() - means[~planted & (datasets == d)].mean()
+        for d in both
+    ]
+    error = np.std(differences, ddof=1) / np.sqrt(len(both))
+    difference = np.mean(differences)
+    if error == 0:
+        return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
+    return float(difference / error)

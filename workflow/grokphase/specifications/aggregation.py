@@ -47,8 +47,12 @@ class Convergence(BaseModel):
         default=1.1,
         gt=1,
         strict=True,
-        description="Largest nested R-hat over the kinds of start. With m networks of each kind it "
-        "is about sqrt(1 + 1/m) at equilibrium for an observable that hardly moves within a chain.",
+        description="Largest nested R-hat over the kinds of start.",
+    )
+    start_difference: Positive = Field(
+        default=3.0,
+        description="Difference between the kinds of start, in standard errors, up to which a "
+        "larger nested R-hat is put down to chance.",
     )
     ess: Positive = Field(
         default=50,

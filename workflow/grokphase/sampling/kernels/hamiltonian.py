@@ -6,9 +6,11 @@ Phi(theta) + |theta|^2/2 + |p|^2/2 for ``leapfrog_steps`` repetitions of
     half kick  p -= (h/2) grad Phi;   rotation of (theta, p) by the angle h;   half kick
 
 The rotation is the exact flow of the Gaussian part, so the prior is invariant for every h and the
-energy error comes from Phi alone, at second order in h. ``jitter`` draws h anew for each step,
-uniformly within that relative distance of ``step_size``, which breaks the resonances of
-trajectories of fixed length. With ``metropolis`` the end point is accepted with probability
+energy error comes from Phi alone, at second order in h. Each trajectory draws its h and its number
+of repetitions anew, uniformly within the relative distances ``jitter`` and ``length_spread`` of
+``step_size`` and ``leapfrog_steps``: a mode of frequency w returns to where it was after an angle
+2 pi/w, so that trajectories of one length never relax it (at d=150, N=700, n=3000, noise 0.25 the
+linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in place). With ``metropolis`` the end point is accepted with probability
 min(1, exp(-energy error)) and the posterior is exact.
 
 Sources: Neal, Handbook of MCMC ch. 5 (2011), section 5.5.1 (splitting); Beskos, Pinski, Sanz-Serna
@@ -24,11 +26,13 @@ from grokphase.sampling.kernels import Info, Kernel, KernelSettings, Position, S
 
 
 class Settings(KernelSettings):
-    """step_size: h, the rotation angle; leapfrog_steps and jitter as above; metropolis: exact."""
+    """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions; jitter and
+    length_spread: their relative half-widths; metropolis: exact."""
 
     step_size: Positive
     leapfrog_steps: PositiveCount
-    jitter: float = Field(default=0.2, ge=0, lt=1, strict=True)
+    jitter: float = Field(default=0.1, ge=0, lt=1, strict=True)
+    length_spread: float = Field(default=0.5, ge=0, lt=1, strict=True)
     metropolis: bool = True
 
     @property
@@ -53,11 +57,13 @@ def build(target: Target, settings: Settings) -> Kernel:
         return 0.5 * (tree.inner(position, position) + tree.inner(momentum, momentum))
 
     def step(key: Any, state: State) -> tuple[State, Info]:
-        momentum_key, accept_key, jitter_key = jax.random.split(key, 3)
+        momentum_key, accept_key, jitter_key, length_key = jax.random.split(key, 4)
         momentum = tree.standard_normal(momentum_key, state.position)
         spread = jax.random.uniform(jitter_key, minval=-settings.jitter, maxval=settings.jitter)
         h = settings.step_size * (1 + spread)
         cosine, sine = jnp.cos(h), jnp.sin(h)
+        most = int(settings.length_spread * settings.leapfrog_steps)
+        length = settings.leapfrog_steps + jax.random.randint(length_key, (), -most, most + 1)
 
         def leapfrog(_: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
             here, p = carry
@@ -67,9 +73,7 @@ def build(target: Target, settings: Settings) -> Kernel:
             there = init(position)
             return there, kick(p, there.gradient, h)
 
-        proposal, end_momentum = jax.lax.fori_loop(
-            0, settings.leapfrog_steps, leapfrog, (state, momentum)
-        )
+        proposal, end_momentum = jax.lax.fori_loop(0, length, leapfrog, (state, momentum))
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
         log_ratio = (state.potential - proposal.potential) + (
