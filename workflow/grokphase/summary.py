@@ -31,7 +31,7 @@ def summarise(
         "",
         f"{len(rows) - len(failed)} of {len(rows)} points converged. Worst over the observables:",
         "",
-        "| point | acceptance | nested R-hat | start difference | R-hat | bulk ESS | tail ESS | problems |",
+        "| point | acceptance | nested R-hat | starts differ | R-hat | bulk ESS | tail ESS | problems |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -43,8 +43,8 @@ def summarise(
             min(row[f"ess_tail_{name}"] for name in observables),
         ]
         lines.append(
-            f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | {extremes[1]:+.1f} | "
-            f"{extremes[2]:.3f} | {extremes[3]:.0f} | {extremes[4]:.0f} | {row['problems']} |"
+            f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | "
+            f"{extremes[1]:+.1f} | {extremes[2]:.3f} | {extremes[3]:.0f} | {extremes[4]:.0f} | {row['problems']} |"
         )
     with replaced(page) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

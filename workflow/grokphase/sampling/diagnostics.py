@@ -7,8 +7,9 @@ nested R-hat compares groups of networks by kind of start (prior, planted) and i
 metastability nor to a burn-in that is too short; with one kind of start it compares nothing, and
 plain R-hat over the networks takes its place. With m networks of each kind its square exceeds 1 by
 chance by about chi^2/m, so it is read together with the difference between the kinds of start in
-standard errors, which come from the differences within datasets. Plain R-hat over many short chains measures mainly
-how far one chain has mixed, which the average over the ensemble does not need.
+standard errors, which come from the differences within datasets. Plain R-hat over many short
+chains measures mainly how far one chain has mixed, which the average over the ensemble does not
+need.
 
 Sources: Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16, 667 (2021);
 Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman, Bayesian Analysis 20 (2025).

@@ -10,8 +10,9 @@ energy error comes from Phi alone, at second order in h. Each trajectory draws i
 of repetitions anew, uniformly within the relative distances ``jitter`` and ``length_spread`` of
 ``step_size`` and ``leapfrog_steps``: a mode of frequency w returns to where it was after an angle
 2 pi/w, so that trajectories of one length never relax it (at d=150, N=700, n=3000, noise 0.25 the
-linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in place). With ``metropolis`` the end point is accepted with probability
-min(1, exp(-energy error)) and the posterior is exact.
+linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in place). With
+``metropolis`` the end point is accepted with probability min(1, exp(-energy error)) and the
+posterior is exact.
 
 Sources: Neal, Handbook of MCMC ch. 5 (2011), section 5.5.1 (splitting); Beskos, Pinski, Sanz-Serna
 and Stuart, Stochastic Processes and their Applications 121, 2201 (2011).
