@@ -31,7 +31,8 @@ def summarise(
         "",
         f"{len(rows) - len(failed)} of {len(rows)} points converged. Worst over the observables:",
         "",
-        "| point | acceptance | nested R-hat | starts differ | R-hat | bulk ESS | tail ESS | problems |",
+        "| point | acceptance | nested R-hat | starts differ | R-hat | bulk ESS | tail ESS "
+        "| problems |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -44,7 +45,8 @@ def summarise(
         ]
         lines.append(
             f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | "
-            f"{extremes[1]:+.1f} | {extremes[2]:.3f} | {extremes[3]:.0f} | {extremes[4]:.0f} | {row['problems']} |"
+            f"{extremes[1]:+.1f} | {extremes[2]:.3f} | "
+            f"{extremes[3]:.0f} | {extremes[4]:.0f} | {row['problems']} |"
         )
     with replaced(page) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
