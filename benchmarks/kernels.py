@@ -40,10 +40,9 @@ JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fra
 
 REFERENCE = ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 8})
 CANDIDATES: list[tuple[str, dict[str, Any]]] = [
-    ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 9}),
-    ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 7}),
-    ("hamiltonian", {"step_size": 0.28, "leapfrog_steps": 6}),
-    ("hamiltonian", {"step_size": 0.3, "leapfrog_steps": 6, "metropolis": False}),
+    ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 8}),
+    ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10}),
+    ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.1, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.05, "metropolis": True}),
