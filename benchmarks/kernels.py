@@ -40,16 +40,15 @@ JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fra
 
 REFERENCE = ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 8})
 CANDIDATES: list[tuple[str, dict[str, Any]]] = [
-    ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 8}),
+    ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 15}),
+    ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 12}),
     ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10}),
     ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),
-    ("pcn_langevin", {"step_size": 0.1, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.05, "metropolis": True}),
-    ("isotropic_langevin", {"step_size": 1e-4}),
     ("isotropic_langevin", {"step_size": 2e-5}),
 ]
-LONGER = {"isotropic_langevin": 6}
+LONGER = {"isotropic_langevin": 12}
 """Slow kernels run this many times longer, or nothing could be said about them."""
 
 
