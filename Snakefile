@@ -15,9 +15,18 @@ include: "rules/theory.smk"
 include: "rules/figures.smk"
 
 
+onstart:
+    for text in CONFIG.warnings():
+        print(f"Warning: {text}", file=sys.stderr)
+
+
 rule all:
     default_target: True
     input:
         [figure_files(name) for name in CONFIG.figures],
-        [LAYOUT.summary(name, "md") for name in CONFIG.experiments],
+        [
+            LAYOUT.summary(name, "md")
+            for name, one in CONFIG.experiments.items()
+            if one.trains
+        ],
     localrule: True

@@ -1,24 +1,33 @@
-rule aggregate:
-    input:
-        shard_files,
-    output:
-        [LAYOUT.aggregate("{experiment}", "{point}", table) for table in AGGREGATES],
-    log:
-        LAYOUT.log("aggregate/{experiment}/{point}"),
-    benchmark:
-        LAYOUT.benchmark("aggregate/{experiment}/{point}")
-    conda:
-        "../envs/conda.yaml"
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        specification=lambda w: CONFIG.aggregation(
-            w.experiment, w.point
-        ).model_dump_json(),
-        files=lambda w, input: ",".join(input),
-        folder=lambda w, output: str(Path(output[0]).parent),
-        code=code_digest("grokphase.aggregation"),
-    shell:
-        "python -m grokphase aggregate --specification {params.specification:q}"
-        " --shards {params.files:q} --output-folder {params.folder:q} > {log:q} 2>&1"
+for model in AGGREGATES:
+
+    rule:
+        name:
+            rule_name("aggregate", model)
+        input:
+            shard_files,
+        output:
+            [
+                LAYOUT.aggregate("{experiment}", "{point}", table)
+                for table in AGGREGATES[model]
+            ],
+        log:
+            LAYOUT.log("aggregate/{experiment}/{point}"),
+        benchmark:
+            LAYOUT.benchmark("aggregate/{experiment}/{point}")
+        wildcard_constraints:
+            experiment=experiments_of(model),
+        conda:
+            "../envs/conda.yaml"
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            specification=lambda w: CONFIG.aggregation(
+                w.experiment, w.point
+            ).model_dump_json(),
+            files=lambda w, input: ",".join(input),
+            folder=lambda w, output: str(Path(output[0]).parent),
+            code=code_digest(f"grokphase.{AGGREGATION_STAGES[model]}"),
+        shell:
+            "python -m grokphase aggregate --specification {params.specification:q}"
+            " --shards {params.files:q} --output-folder {params.folder:q} > {log:q} 2>&1"

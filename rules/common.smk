@@ -7,7 +7,9 @@ from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
+    AGGREGATION_STAGES,
     FIGURE_SUFFIXES,
+    THEORY_STAGES,
     THEORY_TABLES,
     Layout,
     parse_range,
@@ -69,6 +71,17 @@ wildcard_constraints:
     datasets=r"\d+-\d+",
 
 
+def experiments_of(model):
+    """A pattern for the names of the experiments of a model; none matches nothing."""
+    names = [name for name, one in CONFIG.experiments.items() if one.model == model]
+    return "|".join(names) or "(?!)"
+
+
+def rule_name(stage, model):
+    """Name of the rule of a stage that writes other tables for every model."""
+    return stage if model == "teacher_student" else f"{stage}_{model}"
+
+
 def figure_files(name):
     return [LAYOUT.figure(name, suffix) for suffix in FIGURE_SUFFIXES]
 
@@ -96,13 +109,13 @@ def figure_inputs(wildcards):
     one = CONFIG.experiments[figure.experiment]
     files = [
         LAYOUT.aggregate(figure.experiment, point, table)
-        for point in one.points(figure.select)
-        for table in AGGREGATES
+        for point in (one.points(figure.select) if one.trains else ())
+        for table in AGGREGATES[one.model]
     ]
     files += [
         LAYOUT.theory(figure.experiment, line, table)
         for line in one.slices(figure.select)
-        for table in THEORY_TABLES
+        for table in THEORY_TABLES[one.model]
     ]
     files += [
         LAYOUT.baseline(figure.experiment, dataset)

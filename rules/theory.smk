@@ -1,22 +1,33 @@
-rule theory:
-    output:
-        [LAYOUT.theory("{experiment}", "{line}", table) for table in THEORY_TABLES],
-    log:
-        LAYOUT.log("theory/{experiment}/{line}"),
-    benchmark:
-        LAYOUT.benchmark("theory/{experiment}/{line}")
-    conda:
-        "../envs/conda.yaml"
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        specification=lambda w: CONFIG.theory(w.experiment, w.line).model_dump_json(),
-        folder=lambda w, output: str(Path(output[0]).parent),
-        code=code_digest("grokphase.prediction"),
-    shell:
-        "python -m grokphase theory --specification {params.specification:q}"
-        " --output-folder {params.folder:q} > {log:q} 2>&1"
+for model in THEORY_TABLES:
+
+    rule:
+        name:
+            rule_name("theory", model)
+        output:
+            [
+                LAYOUT.theory("{experiment}", "{line}", table)
+                for table in THEORY_TABLES[model]
+            ],
+        log:
+            LAYOUT.log("theory/{experiment}/{line}"),
+        benchmark:
+            LAYOUT.benchmark("theory/{experiment}/{line}")
+        wildcard_constraints:
+            experiment=experiments_of(model),
+        conda:
+            "../envs/conda.yaml"
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            specification=lambda w: CONFIG.theory(
+                w.experiment, w.line
+            ).model_dump_json(),
+            folder=lambda w, output: str(Path(output[0]).parent),
+            code=code_digest(f"grokphase.{THEORY_STAGES[model]}"),
+        shell:
+            "python -m grokphase theory --specification {params.specification:q}"
+            " --output-folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule baseline:

@@ -9,6 +9,7 @@ import grokphase
 import pytest
 from grokphase import provenance
 from grokphase.config import figure_names
+from grokphase.layout import AGGREGATION_STAGES, THEORY_STAGES
 from grokphase.sampling import kernels
 
 PACKAGE = Path(grokphase.__file__).parent
@@ -78,11 +79,24 @@ def different(before, after):
 def test_the_stages_here_are_those_of_the_rules():
     """Every rule passes a digest, and the modules named in it are the ones tested below."""
     text = "".join(path.read_text() for path in sorted(RULES.glob("*.smk")))
-    rules = re.findall(r"^rule (\w+):", text, re.M)
-    assert set(rules) == {stage.split()[0] for stage in STAGES if stage not in FIGURES} | {"figure"}
-    assert len(re.findall(r"^        code=", text, re.M)) == len(rules)
+    rules = re.findall(r"^rule (\w+):|rule_name\(\"(\w+)\"", text, re.M)
+    assert {name for pair in rules for name in pair if name} == {
+        stage.split()[0] for stage in STAGES if stage not in FIGURES
+    } | {"figure"}
+    assert len(re.findall(r"^ +code=", text, re.M)) == len(rules)
     named = set(re.findall(r'"(grokphase\.[\w.]+?)"', text))
-    assert named == {modules[0] for modules in STAGES.values()}
+    by_model = [
+        f"grokphase.{one['teacher_student']}" for one in (AGGREGATION_STAGES, THEORY_STAGES)
+    ]
+    assert named | set(by_model) == {modules[0] for modules in STAGES.values()}
+
+
+def test_the_models_do_not_share_the_code_of_their_stages(code, before):
+    """A change of the model of modular addition reaches none of the stages of the other one."""
+    code.edit("models/modular_addition", lambda text: text + "\nNEW = 1\n")
+    code.edit("modular_aggregation", lambda text: text + "\nNEW = 1\n")
+    code.edit("modular_prediction", lambda text: text + "\nNEW = 1\n")
+    assert code.digests() == before
 
 
 def test_every_imported_module_is_found(code):

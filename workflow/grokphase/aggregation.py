@@ -22,14 +22,15 @@ class Networks(NamedTuple):
     """All networks of one point.
 
     dataset [networks]; start [networks]; acceptance [networks]; draws: observable ->
-    [networks, draws]; overlap_counts [networks, FINE_BINS + 2]; control_variates [networks, k].
+    [networks, draws]; counts [networks, bins] of the order parameters; control_variates
+    [networks, k].
     """
 
     dataset: NDArray[np.int_]
     start: list[str]
     acceptance: NDArray[np.float64]
     draws: dict[str, NDArray[np.float64]]
-    overlap_counts: NDArray[np.int64]
+    counts: NDArray[np.int64]
     control_variates: NDArray[np.float64]
 
 
@@ -46,29 +47,38 @@ def aggregate(
     networks of the specification. A point that is not converged is named in the log.
     """
     observables = OBSERVABLES[specification.model]
-    networks = _read(specification, shard_files, observables)
+    assert specification.histogram is not None
+    networks = as_networks(read_shards(specification, shard_files), specification.model)
     provenance = specification.model_dump(mode="json")
     write_table(
         histogram_file,
         histogram(
-            networks.overlap_counts,
-            _subsets(networks.dataset, specification),
+            networks.counts,
+            subsets_of(networks.dataset, specification),
             specification.histogram,
         ),
         provenance,
     )
     write_table(outputs_file, outputs(networks, specification), provenance)
     table = diagnostics(networks, specification, observables)
-    row = table.to_pylist()[0]
-    if not row["converged"]:
-        _log.warning(f"{specification.point} is NOT CONVERGED: {row['problems']}")
+    report(table)
     write_table(diagnostics_file, table, provenance)
 
 
-def _read(
-    specification: AggregationSpecification, files: list[Path], observables: tuple[str, ...]
-) -> Networks:
-    table = pa.concat_tables([read_table(path, shards.schema(observables)) for path in files])
+def report(diagnostics: pa.Table) -> None:
+    """Name a point that is not converged in the log."""
+    row = diagnostics.to_pylist()[0]
+    if not row["converged"]:
+        _log.warning(f"{row['point']} is NOT CONVERGED: {row['problems']}")
+
+
+def read_shards(specification: AggregationSpecification, files: list[Path]) -> pa.Table:
+    """All networks of one point, by dataset and, within each, prior starts before planted ones.
+
+    Raises GrokphaseError for a shard that is damaged, or if they are not the networks wanted.
+    """
+    schema = shards.schema(OBSERVABLES[specification.model], specification.model)
+    table = pa.concat_tables([read_table(path, schema) for path in files])
     table = table.sort_by([("dataset", "ascending"), ("start", "descending")])
     dataset = table["dataset"].to_numpy()
     wanted = np.repeat(np.arange(specification.datasets), specification.networks_per_dataset)
@@ -79,23 +89,29 @@ def _read(
             f"of each of {specification.datasets} datasets are wanted; delete "
             f"{files[0].parent} and run again"
         )
+    return table
+
+
+def as_networks(table: pa.Table, model: str) -> Networks:
+    """The columns of shards that every model has."""
     return Networks(
-        dataset,
+        table["dataset"].to_numpy(),
         table["start"].to_pylist(),
         table["acceptance"].to_numpy().astype(np.float64),
-        {name: _matrix(table, name).astype(np.float64) for name in observables},
-        _matrix(table, "overlap_counts"),
-        _matrix(table, "control_variates"),
+        {name: matrix(table, name).astype(np.float64) for name in OBSERVABLES[model]},
+        matrix(table, shards.MODEL_COLUMNS[model][0][0]),
+        matrix(table, "control_variates"),
     )
 
 
-def _matrix(table: pa.Table, column: str) -> NDArray[Any]:
+def matrix(table: pa.Table, column: str) -> NDArray[Any]:
     """A list column of equal lengths as an array [rows, length]."""
     values = table[column].combine_chunks()
-    return values.flatten().to_numpy().reshape(len(values), -1)
+    flat = values.flatten().to_numpy()
+    return flat.reshape(len(values), len(flat) // len(values))
 
 
-def _subsets(
+def subsets_of(
     dataset: NDArray[np.int_], specification: AggregationSpecification
 ) -> NDArray[np.int_]:
     """Subset of each network: consecutive datasets in equal groups."""
@@ -158,7 +174,7 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     Source: Owen, Monte Carlo theory, methods and examples (2013), section 8.9.
     """
     datasets = np.unique(networks.dataset)
-    subsets = _subsets(datasets, specification)
+    subsets = subsets_of(datasets, specification)
     variates = np.stack([networks.control_variates[networks.dataset == d][0] for d in datasets])
     usable = specification.control_variates and len(datasets) >= 3 * (variates.shape[1] + 1)
     design = np.column_stack([np.ones(len(datasets)), *(variates.T if usable else ())])

@@ -4,21 +4,24 @@ Modules that compute are imported inside the subcommands: JAX reads its settings
 environment when it is imported, and planning a workflow must not pay for it.
 """
 
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from grokphase.config import Config, load_config
 from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
+    AGGREGATION_STAGES,
     FIGURE_SUFFIXES,
+    THEORY_STAGES,
     THEORY_TABLES,
     Layout,
     default_cache,
@@ -26,14 +29,13 @@ from grokphase.layout import (
     range_name,
 )
 from grokphase.specifications.aggregation import AggregationSpecification
-from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.dataset import AnyDatasetSpecification
 from grokphase.specifications.figure import FigureSpecification
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.specifications.theory import BaselineSpecification, TheorySpecification
+from grokphase.specifications.theory import AnyTheorySpecification, BaselineSpecification
 from grokphase.specifications.training import TrainingSpecification
 
 PATH = click.Path(path_type=Path)
-SpecificationT = TypeVar("SpecificationT", bound=BaseModel)
 
 
 class _Commands(click.Group):
@@ -132,13 +134,14 @@ def dataset(
     dataset: int | None,
     output: Path | None,
 ) -> None:
-    """Draw the inputs and the teacher of one dataset.
+    """Draw what is random in one dataset: inputs and teacher, or an order of the pairs.
 
     The dataset is a function of the experiment's name, its seed and the index alone; it is shared
     by all noises and all cubic strengths.
     """
     from grokphase.datasets import write_dataset
 
+    wanted: AnyDatasetSpecification
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
@@ -146,7 +149,7 @@ def dataset(
         assert dataset is not None
         wanted = settings.dataset(experiment, dataset)
     else:
-        wanted = _parse(DatasetSpecification, specification)
+        wanted = _parse(AnyDatasetSpecification, specification)
     where = Layout(scale).dataset(wanted.experiment, wanted.dataset)
     write_dataset(wanted, output or Path(where))
 
@@ -238,7 +241,7 @@ def train(
 @cli.command()
 @_selection("experiment", "point")
 @click.option("--shards", help="Comma-separated shards of the point.")
-@click.option("--output-folder", type=PATH, help="Folder of the three tables.")
+@click.option("--output-folder", type=PATH, help="Folder of the tables.")
 def aggregate(
     config: Path,
     scale: str,
@@ -248,9 +251,7 @@ def aggregate(
     shards: str | None,
     output_folder: Path | None,
 ) -> None:
-    """Combine the shards of one point into its histogram, outputs and diagnostics."""
-    from grokphase.aggregation import aggregate as run
-
+    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ..."""
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, point=point)
@@ -268,7 +269,8 @@ def aggregate(
         files, folder = [], output_folder
     if shards is not None:
         files = [Path(name) for name in shards.split(",")]
-    run(wanted, files, *(folder / f"{table}.parquet" for table in AGGREGATES))
+    module = importlib.import_module(f"grokphase.{AGGREGATION_STAGES[wanted.model]}")
+    module.aggregate(wanted, files, *(folder / f"{t}.parquet" for t in AGGREGATES[wanted.model]))
 
 
 @cli.command()
@@ -313,7 +315,7 @@ def summary(
 
 @cli.command()
 @_selection("experiment", "line")
-@click.option("--output-folder", type=PATH, help="Folder of the three tables.")
+@click.option("--output-folder", type=PATH, help="Folder of the tables.")
 def theory(
     config: Path,
     scale: str,
@@ -322,9 +324,8 @@ def theory(
     specification: str | None,
     output_folder: Path | None,
 ) -> None:
-    """Solve the mean-field theory along a line of noise values: all branches, both closures."""
-    from grokphase.prediction import predict
-
+    """Solve the mean-field theory along a line of noise values: all branches, all closures."""
+    wanted: AnyTheorySpecification
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, line=line)
@@ -333,11 +334,12 @@ def theory(
         wanted = settings.theory(experiment, line)
         folder = output_folder or Path(Layout(scale).theory(experiment, line, "x")).parent
     else:
-        wanted = _parse(TheorySpecification, specification)
+        wanted = _parse(AnyTheorySpecification, specification)
         if output_folder is None:
             raise GrokphaseError("--specification needs --output-folder")
         folder = output_folder
-    predict(wanted, *(folder / f"{table}.parquet" for table in THEORY_TABLES))
+    module = importlib.import_module(f"grokphase.{THEORY_STAGES[wanted.model]}")
+    module.predict(wanted, *(folder / f"{table}.parquet" for table in THEORY_TABLES[wanted.model]))
 
 
 @cli.command()
@@ -421,18 +423,23 @@ def check(config: Path, scale: str) -> None:
     """Validate a configuration file and say what it asks for."""
     settings = load_config(config, scale)
     for name, one in settings.experiments.items():
+        if not one.trains:
+            click.echo(f"{name}: {len(one.points())} points, theory only")
+            continue
         networks = len(one.points()) * one.datasets * len(one.networks.starts())
         click.echo(
             f"{name}: {len(one.points())} points, {networks} networks in "
             f"{len(one.points()) * len(one.shards())} training jobs"
         )
     click.echo(f"figures: {', '.join(settings.figures)}")
+    for text in settings.warnings():
+        click.echo(f"Warning: {text}")
 
 
-def _parse(kind: type[SpecificationT], text: str) -> SpecificationT:
+def _parse(kind: Any, text: str) -> Any:
     """The specification given as JSON."""
     try:
-        return kind.model_validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'text'}: {one['msg']}" for one in error.errors()

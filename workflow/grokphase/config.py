@@ -7,11 +7,23 @@ to the experiments. This module is read while the workflow is planned: it import
 
 import difflib
 import itertools
+import os
 import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import yaml
 from pydantic import (
@@ -20,19 +32,42 @@ from pydantic import (
     Field,
     ValidationError,
     create_model,
+    model_validator,
 )
 
 from grokphase.errors import GrokphaseError
-from grokphase.parameters import Finite, PositiveCount, TeacherStudent
+from grokphase.models.modular_cost import choose_form, gradient_cost
+from grokphase.parameters import (
+    Finite,
+    ModularAddition,
+    Parameters,
+    PositiveCount,
+    TeacherStudent,
+    is_prime,
+)
 from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
-from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.dataset import (
+    AnyDatasetSpecification,
+    DatasetSpecification,
+    PairOrderSpecification,
+)
 from grokphase.specifications.figure import FigureSpecification
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.specifications.theory import BaselineSpecification, Theory, TheorySpecification
-from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
-
-MODELS: dict[str, type[TeacherStudent]] = {"teacher_student": TeacherStudent}
+from grokphase.specifications.theory import (
+    AnyTheorySpecification,
+    BaselineSpecification,
+    ModularTheory,
+    ModularTheorySpecification,
+    Theory,
+    TheorySpecification,
+)
+from grokphase.specifications.training import (
+    Networks,
+    PlantedStart,
+    PlantedWaves,
+    TrainingSpecification,
+)
 
 RESERVED_NAMES = ("figures", "logs", "benchmarks")
 """Folders of a scale that are not those of an experiment."""
@@ -80,26 +115,31 @@ def _each_optional(model: type[BaseModel], title: str, as_list: bool) -> type[Ba
 
 if TYPE_CHECKING:
     Sampler: TypeAlias = Any
-    FixedParameters: TypeAlias = Any
-    Sweep: TypeAlias = Any
+    FixedTeacherStudent: TypeAlias = Any
+    TeacherStudentSweep: TypeAlias = Any
+    FixedModularAddition: TypeAlias = Any
+    ModularAdditionSweep: TypeAlias = Any
 else:
     Sampler = _sampler_type()
-    FixedParameters = _each_optional(TeacherStudent, "FixedParameters", as_list=False)
-    Sweep = _each_optional(TeacherStudent, "Sweep", as_list=True)
+    FixedTeacherStudent = _each_optional(TeacherStudent, "FixedTeacherStudent", as_list=False)
+    TeacherStudentSweep = _each_optional(TeacherStudent, "TeacherStudentSweep", as_list=True)
+    FixedModularAddition = _each_optional(ModularAddition, "FixedModularAddition", as_list=False)
+    ModularAdditionSweep = _each_optional(ModularAddition, "ModularAdditionSweep", as_list=True)
 
 
-class Experiment(BaseModel):
-    """A sweep of one model: its parameters, datasets, networks, sampler and theory."""
+class BaseExperiment(BaseModel):
+    """What the experiments of all models have in common; each adds its parameters and theory."""
 
     model_config = _STRICT
 
-    model: Literal["teacher_student"]
-    parameters: FixedParameters
-    sweep: Sweep
+    parameters_type: ClassVar[type[BaseModel]]
+
+    model: str
+    parameters: Any
+    sweep: Any
     seed: int = Field(ge=0, strict=True, description="Seed of datasets, starts and dynamics.")
     datasets: PositiveCount = Field(description="Number of datasets.")
     networks: Networks = Field(description="Networks per dataset, by kind of start.")
-    planted: PlantedStart = PlantedStart()
     subsets: int = Field(
         default=5,
         ge=2,
@@ -115,29 +155,32 @@ class Experiment(BaseModel):
         default=5, description="Datasets trained by one job; has no effect on any network."
     )
     sampler: Sampler
-    histogram: Histogram = Histogram()
     convergence: Convergence = Convergence()
-    theory: Theory
 
-    def swept(self) -> dict[str, list[float]]:
+    @property
+    def trains(self) -> bool:
+        """Whether networks are sampled; otherwise the experiment is theory only."""
+        return bool(self.networks.starts())
+
+    def swept(self) -> dict[str, list[Any]]:
         """Swept values by parameter, in the order of the model's parameters."""
-        values = {name: getattr(self.sweep, name) for name in TeacherStudent.model_fields}
+        values = {name: getattr(self.sweep, name) for name in self.parameters_type.model_fields}
         return {name: list(value) for name, value in values.items() if value is not None}
 
-    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, TeacherStudent]:
+    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
         """Name -> parameters of every point whose swept values are among those selected."""
         swept = self.swept() | dict(select or {})
         fixed = self.parameters.model_dump(exclude_none=True)
         return {
-            point_name(values): TeacherStudent(**fixed, **values)
+            point_name(values): self.parameters_type(**fixed, **values)
             for values in (
                 dict(zip(swept, one, strict=True)) for one in itertools.product(*swept.values())
             )
         }
 
-    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, TeacherStudent]:
+    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
         """Name -> parameters of every line of points that differ in the noise alone."""
-        lines: dict[str, TeacherStudent] = {}
+        lines: dict[str, Parameters] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
             lines.setdefault(point_name(values), parameters)
@@ -147,6 +190,125 @@ class Experiment(BaseModel):
         """Ranges of datasets, one per training job."""
         step = self.datasets_per_job
         return [range(i, min(i + step, self.datasets)) for i in range(0, self.datasets, step)]
+
+
+class TeacherStudentExperiment(BaseExperiment):
+    """A sweep of the teacher-student model."""
+
+    parameters_type = TeacherStudent
+
+    model: Literal["teacher_student"]
+    parameters: FixedTeacherStudent
+    sweep: TeacherStudentSweep
+    planted: PlantedStart = PlantedStart()
+    histogram: Histogram = Histogram()
+    theory: Theory
+
+    @staticmethod
+    def contradictions(raw: Mapping[str, Any]) -> list[str]:
+        """Settings of the file that contradict one another, beyond those of every experiment."""
+        problems = []
+        networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
+        if networks["prior"] == 0 and networks["planted"] == 0:
+            problems.append("networks.prior and networks.planted are both 0: train at least one")
+        bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
+        if _is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
+            limit = bins["bins"] * bins["bin_width"] / 2
+            if limit > 2:
+                problems.append(
+                    f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "
+                    "use fewer or narrower bins"
+                )
+        return problems
+
+
+class ModularAdditionExperiment(BaseExperiment):
+    """A sweep of modular addition; without `networks` it is theory only.
+
+    A dataset is a random order of the pairs, of which the first `train_fraction` are trained on.
+    """
+
+    parameters_type = ModularAddition
+
+    model: Literal["modular_addition"]
+    parameters: FixedModularAddition
+    sweep: ModularAdditionSweep
+    seed: int = Field(default=0, ge=0, strict=True, description="Seed of orders, starts, dynamics.")
+    datasets: PositiveCount = Field(default=1, description="Number of orders of the pairs.")
+    networks: Networks = Field(
+        default=Networks(prior=0, planted=0),
+        description="Networks per dataset, by kind of start; none if absent.",
+    )
+    planted: PlantedWaves = PlantedWaves()
+    sampler: Sampler | None = None
+    theory: ModularTheory
+
+    @staticmethod
+    def contradictions(raw: Mapping[str, Any]) -> list[str]:
+        """Settings of the file that contradict one another, beyond those of every experiment."""
+        trains = any(_is_count(n) for n in _mapping(raw.get("networks")).values())
+        if trains and raw.get("sampler") is None:
+            return ["sampler is missing: the networks need one"]
+        if not trains and raw.get("sampler") is not None:
+            return ["networks is missing: there is a sampler but nothing to train"]
+        return []
+
+    @model_validator(mode="after")
+    def _sizes_are_possible(self) -> Self:
+        """Every point is a network that exists and, if it is trained, fits in memory."""
+        try:
+            points = self.points()
+        except ValidationError as error:
+            found = [one for one in error.errors() if one["type"] != "missing"]
+            problems = [one["msg"].removeprefix("Value error, ") for one in found]
+        else:
+            trained = list(points.values()) if self.trains else []
+            problems = [p for point in trained for p in _size_problems(point, self.planted)]
+            if len({point.prime for point in trained}) > 1:
+                problems.append(
+                    "prime cannot be swept where networks are trained: make an experiment of its "
+                    "own for each size"
+                )
+        if problems:
+            raise ValueError("; ".join(dict.fromkeys(problems)))
+        return self
+
+
+def _size_problems(point: ModularAddition, planted: PlantedWaves) -> list[str]:
+    """Whether a network of these parameters fits in this machine's memory and can be planted."""
+    problems = []
+    available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    try:
+        choose_form(point, available)
+    except MemoryError as error:
+        problems.append(str(error))
+    need = gradient_cost(point, "dense").bytes
+    if point.train_fraction < 1 and need > available:
+        problems.append(
+            f"train_fraction={point.train_fraction} needs the dense form of the likelihood, "
+            f"{need / 2**30:.2f} GiB at prime={point.prime}, width={point.width}; this machine "
+            f"has {available / 2**30:.2f} GiB: train on the full table, or reduce prime or width"
+        )
+    if planted.waves > point.prime // 2:
+        problems.append(
+            f"planted.waves={planted.waves}: there are {point.prime // 2} frequencies at "
+            f"prime={point.prime}"
+        )
+    return problems
+
+
+EXPERIMENTS: dict[str, type[TeacherStudentExperiment | ModularAdditionExperiment]] = {
+    "teacher_student": TeacherStudentExperiment,
+    "modular_addition": ModularAdditionExperiment,
+}
+"""Model -> the kind of experiment that sweeps it."""
+
+if TYPE_CHECKING:
+    Experiment: TypeAlias = TeacherStudentExperiment | ModularAdditionExperiment
+else:
+    Experiment = Annotated[
+        TeacherStudentExperiment | ModularAdditionExperiment, Field(discriminator="model")
+    ]
 
 
 def point_name(values: Mapping[str, Any]) -> str:
@@ -180,10 +342,24 @@ class Config(BaseModel):
     experiments: dict[str, Experiment]
     figures: dict[str, Figure]
 
-    def dataset(self, experiment: str, dataset: int) -> DatasetSpecification:
+    def warnings(self) -> list[str]:
+        """What is accepted but limits what the results mean."""
+        return [
+            f"experiments.{name}: prime={prime} is not prime; claims that need a prime are disabled"
+            for name, one in self.experiments.items()
+            if isinstance(one, ModularAdditionExperiment)
+            for prime in dict.fromkeys(point.prime for point in one.points().values())
+            if not is_prime(prime)
+        ]
+
+    def dataset(self, experiment: str, dataset: int) -> AnyDatasetSpecification:
         """Specification of one dataset."""
         one = self.experiments[experiment]
         sizes = next(iter(one.points().values()))
+        if isinstance(one, ModularAdditionExperiment):
+            return PairOrderSpecification(
+                experiment=experiment, seed=one.seed, dataset=dataset, prime=sizes.prime
+            )
         return DatasetSpecification(
             experiment=experiment,
             seed=one.seed,
@@ -195,6 +371,7 @@ class Config(BaseModel):
     def training(self, experiment: str, point: str) -> TrainingSpecification:
         """Specification of the training at one point."""
         one = self.experiments[experiment]
+        assert one.sampler is not None
         sampler = one.sampler.model_dump()
         return TrainingSpecification(
             experiment=experiment,
@@ -220,7 +397,7 @@ class Config(BaseModel):
             networks_per_dataset=len(one.networks.starts()),
             subsets=one.subsets,
             control_variates=one.control_variates,
-            histogram=one.histogram,
+            histogram=one.histogram if isinstance(one, TeacherStudentExperiment) else None,
             convergence=one.convergence,
         )
 
@@ -231,9 +408,13 @@ class Config(BaseModel):
             experiment=experiment, model=one.model, points=tuple(one.points())
         )
 
-    def theory(self, experiment: str, line: str) -> TheorySpecification:
+    def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
         """Specification of the theory along one line of noise values."""
         one = self.experiments[experiment]
+        if isinstance(one, ModularAdditionExperiment):
+            return ModularTheorySpecification(
+                parameters=one.slices()[line], noises=one.swept()["noise"], theory=one.theory
+            )
         return TheorySpecification(
             parameters=one.slices()[line],
             noises=one.swept()["noise"],
@@ -261,7 +442,8 @@ class Config(BaseModel):
         return FigureSpecification(
             figure=name,
             experiment=figure.experiment,
-            points=one.points(figure.select),
+            model=one.model,
+            points=one.points(figure.select) if one.trains else {},
             lines=one.slices(figure.select),
             baseline_datasets=figure.baseline,
         )
@@ -287,7 +469,7 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
         config = Config(**{"scale": scale} | {str(key): value for key, value in merged.items()})
     except ValidationError as error:
         problems = [_explain(one) for one in error.errors()]
-        broken = {one["loc"][1] for one in error.errors() if one["loc"][2:3] == ("sweep",)}
+        broken = {one["loc"][1] for one in error.errors() if "sweep" in one["loc"][2:4]}
     problems += _cross_problems(merged, broken)
     if problems:
         raise _invalid(problems)
@@ -339,36 +521,29 @@ def _cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
 
 
 def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
+    """What is wrong between the keys of one experiment; nothing if its model is not known."""
+    kind = EXPERIMENTS.get(raw["model"]) if isinstance(raw.get("model"), str) else None
+    if kind is None:
+        return []
     problems = []
     fixed, swept = _mapping(raw.get("parameters")), _mapping(raw.get("sweep"))
-    for name in TeacherStudent.model_fields:
+    for name, field in kind.parameters_type.model_fields.items():
         if fixed.get(name) is not None and swept.get(name) is not None:
             problems.append(f"{name} stands under both parameters and sweep; keep one")
-        if fixed.get(name) is None and swept.get(name) is None:
+        if fixed.get(name) is None and swept.get(name) is None and field.is_required():
             problems.append(f"{name} is missing: give it under parameters or sweep")
         values = swept.get(name)
         if isinstance(values, list) and any(value in values[:i] for i, value in enumerate(values)):
             problems.append(f"sweep.{name} repeats a value")
     if swept.get("noise") is None and fixed.get("noise") is not None:
         problems.append("noise must be swept: give sweep.noise as a list, even of one value")
-    networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
-    if networks["prior"] == 0 and networks["planted"] == 0:
-        problems.append("networks.prior and networks.planted are both 0: train at least one")
     datasets, subsets = raw.get("datasets"), raw.get("subsets", 5)
     if _is_count(datasets) and _is_count(subsets) and datasets % subsets:
         problems.append(
             f"the networks of {datasets} datasets do not split evenly over {subsets} subsets: "
             "make datasets a multiple of subsets"
         )
-    bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
-    if _is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
-        limit = bins["bins"] * bins["bin_width"] / 2
-        if limit > 2:
-            problems.append(
-                f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "
-                "use fewer or narrower bins"
-            )
-    return problems
+    return problems + kind.contradictions(raw)
 
 
 def _figure_problems(
@@ -385,6 +560,8 @@ def _figure_problems(
         return [*problems, _unknown(where, drawn, "experiment", experiments)]
     experiment = _mapping(experiments[drawn])
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
+    if baseline and experiment.get("model") == "modular_addition":
+        problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
     if _is_count(baseline) and _is_count(datasets) and baseline > datasets:
         problems.append(
             f"figures.{name}.baseline: {baseline} datasets are wanted, but {drawn} has {datasets}"
@@ -451,17 +628,24 @@ def _unknown(where: str, name: str, kind: str, known: Any) -> str:
 
 def _explain(error: Any) -> str:
     """One line for one pydantic error: its key, what is wrong, what would be right."""
-    # The kernel's name follows `sampler` as the tag of the union; it is no key of the file.
+    # The model and the kernel follow as tags of unions; they are no keys of the file.
     location = [
         part
         for i, part in enumerate(error["loc"])
-        if not (part in kernels.names() and i and error["loc"][i - 1] == "sampler")
+        if not (
+            (i == 2 and error["loc"][0] == "experiments" and part in EXPERIMENTS)
+            or (i and error["loc"][i - 1] == "sampler" and part in kernels.names())
+        )
     ]
     where = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
         return _unknown(where, str(location[-1]), "key", _keys_beside(error["loc"]))
-    if error["type"] == "union_tag_invalid":
-        return _unknown(f"{where}.kernel", error["ctx"]["tag"], "kernel", kernels.names())
+    if error["type"].startswith("union_tag"):
+        key = error["ctx"]["discriminator"].strip("'")
+        if error["type"] == "union_tag_not_found":
+            return f"{where}.{key}: missing"
+        known = kernels.names() if key == "kernel" else list(EXPERIMENTS)
+        return _unknown(f"{where}.{key}", error["ctx"]["tag"], key, known)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"{where}: missing"
@@ -469,6 +653,14 @@ def _explain(error: Any) -> str:
         return message
     shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _tags(option: type[BaseModel]) -> tuple[Any, ...]:
+    """Values of the key that tells this variant of a union from the others."""
+    for key in ("kernel", "model"):
+        if key in option.model_fields:
+            return get_args(option.model_fields[key].annotation)
+    return ()
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -493,7 +685,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
                 kind = get_args(option)[1]
                 break
             if isinstance(option, type) and issubclass(option, BaseModel):
-                if option.__name__ == part:
+                if part in _tags(option):
                     kind = option
                     break
                 if part in option.model_fields:

@@ -1,15 +1,23 @@
-"""The dataset stage: Gaussian inputs and a teacher direction, one file per dataset."""
+"""The dataset stage: what is random in the data, one file per dataset.
+
+Gaussian inputs and a teacher direction for the teacher-student model, a random order of the P^2
+pairs for modular addition.
+"""
 
 import hashlib
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
-from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.dataset import (
+    AnyDatasetSpecification,
+    DatasetSpecification,
+    PairOrderSpecification,
+)
 from grokphase.storage import replaced
 
 
@@ -20,11 +28,24 @@ class Dataset(NamedTuple):
     teacher: NDArray[np.float32]
 
 
-def generate_dataset(specification: DatasetSpecification) -> Dataset:
+class PairOrder(NamedTuple):
+    """rank [P, P]: place of the pair (n, m) in a random order of all P^2 pairs, from 0."""
+
+    rank: NDArray[np.int32]
+
+
+@overload
+def generate_dataset(specification: DatasetSpecification) -> Dataset: ...
+@overload
+def generate_dataset(specification: PairOrderSpecification) -> PairOrder: ...
+def generate_dataset(specification: AnyDatasetSpecification) -> Dataset | PairOrder:
     """Draw a dataset; its stream is a function of experiment, seed and dataset index alone."""
     name = f"{specification.experiment}/{specification.seed}/{specification.dataset}"
     entropy = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "big")
     generator = np.random.Generator(np.random.PCG64(entropy))
+    if isinstance(specification, PairOrderSpecification):
+        order = generator.permutation(specification.prime**2).astype(np.int32)
+        return PairOrder(order.reshape(specification.prime, specification.prime))
     teacher = generator.standard_normal(specification.input_dim)
     inputs = generator.standard_normal((specification.train_size, specification.input_dim))
     return Dataset(
@@ -32,21 +53,20 @@ def generate_dataset(specification: DatasetSpecification) -> Dataset:
     )
 
 
-def write_dataset(specification: DatasetSpecification, output: Path) -> None:
+def write_dataset(specification: AnyDatasetSpecification, output: Path) -> None:
     """Generate a dataset and write it with its specification."""
     dataset = generate_dataset(specification)
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        inputs=dataset.inputs,
-        teacher=dataset.teacher,
-        specification=specification.model_dump_json(),
-    )
+    np.savez(buffer, **dataset._asdict(), specification=specification.model_dump_json())
     with replaced(output) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
 
-def read_dataset(path: Path, specification: DatasetSpecification) -> Dataset:
+@overload
+def read_dataset(path: Path, specification: DatasetSpecification) -> Dataset: ...
+@overload
+def read_dataset(path: Path, specification: PairOrderSpecification) -> PairOrder: ...
+def read_dataset(path: Path, specification: AnyDatasetSpecification) -> Dataset | PairOrder:
     """Read a dataset and check that it is the one wanted.
 
     Raises GrokphaseError if it is missing, damaged or was made with other parameters.
@@ -54,7 +74,8 @@ def read_dataset(path: Path, specification: DatasetSpecification) -> Dataset:
     try:
         with np.load(path) as arrays:
             found = str(arrays["specification"])
-            dataset = Dataset(arrays["inputs"], arrays["teacher"])
+            kind = PairOrder if isinstance(specification, PairOrderSpecification) else Dataset
+            dataset = kind(*(arrays[name] for name in kind._fields))
     except FileNotFoundError as error:
         raise GrokphaseError(f"{path} does not exist; run the dataset stage first") from error
     except Exception as error:  # Damage can surface as almost anything.

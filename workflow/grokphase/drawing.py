@@ -3,7 +3,7 @@
 import importlib
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 
@@ -13,17 +13,18 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from grokphase.figures import style
-from grokphase.parameters import TeacherStudent
+from grokphase.parameters import ModularAddition, Parameters
 from grokphase.specifications.figure import FigureSpecification
 from grokphase.storage import read_table, replaced
-from grokphase.tables import aggregates, theory
+from grokphase.tables import aggregates, modular_aggregates, modular_theory, theory
 from grokphase.tables.observables import OBSERVABLES
 
 _log = logging.getLogger(__name__)
 
 
 class Tables(NamedTuple):
-    """What figures are drawn from; every table has the columns noise and cubic_strength.
+    """What figures of the teacher-student model are drawn from; every table has noise and
+    cubic_strength.
 
     histogram, outputs, diagnostics : sampled networks (schemas in grokphase.tables.aggregates).
     branches, densities, transitions, baseline : theory (schemas in grokphase.tables.theory).
@@ -38,6 +39,32 @@ class Tables(NamedTuple):
     baseline: pd.DataFrame
 
 
+class ModularTables(NamedTuple):
+    """What figures of modular addition are drawn from; every table has noise and prime.
+
+    parameters : of the first line drawn; its noise is not used.
+    histogram ... diagnostics : sampled networks (schemas in grokphase.tables.modular_aggregates),
+        empty for an experiment that is theory only.
+    branches ... spectrum : theory (schemas in grokphase.tables.modular_theory).
+    """
+
+    parameters: ModularAddition
+    histogram: pd.DataFrame
+    outputs: pd.DataFrame
+    starts: pd.DataFrame
+    neurons: pd.DataFrame
+    diagnostics: pd.DataFrame
+    branches: pd.DataFrame
+    landscapes: pd.DataFrame
+    densities: pd.DataFrame
+    transitions: pd.DataFrame
+    spectrum: pd.DataFrame
+
+
+LABELS = {"teacher_student": ("noise", "cubic_strength"), "modular_addition": ("noise", "prime")}
+"""Parameters that label the rows of every table, by model."""
+
+
 def draw(specification: FigureSpecification, results: Path, outputs: list[Path]) -> None:
     """Draw a figure from the results of its experiment.
 
@@ -45,7 +72,7 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
     missing or damaged.
     """
     tables = _read(specification, results)
-    for problem in tables.diagnostics.loc[~tables.diagnostics["converged"]].itertuples():
+    for problem in tables.diagnostics.query("converged == False").itertuples():
         _log.warning(f"{problem.point} is NOT CONVERGED: {problem.problems}")
     module = importlib.import_module(f"grokphase.figures.{specification.figure}")
     with plt.rc_context(style.SETTINGS):
@@ -57,23 +84,39 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
         plt.close(figure)
 
 
-def _read(specification: FigureSpecification, results: Path) -> Tables:
+def _read(specification: FigureSpecification, results: Path) -> Tables | ModularTables:
     points, lines = specification.points, specification.lines
-    diagnostics = aggregates.diagnostics(OBSERVABLES["teacher_student"])
+    labels = LABELS[specification.model]
+    diagnostics = aggregates.diagnostics(OBSERVABLES[specification.model])
 
-    def of_points(table: str, schema: object) -> pd.DataFrame:
-        return pd.concat(
-            [_labelled(results / p / f"{table}.parquet", schema, at) for p, at in points.items()],
-            ignore_index=True,
+    def joined(places: dict[str, Parameters], folder: Path, table: str, schema: Any) -> Any:
+        parts = [
+            _labelled(folder / name / f"{table}.parquet", schema, at, labels)
+            for name, at in places.items()
+        ]
+        return pd.concat(parts or [schema.empty_table().to_pandas()], ignore_index=True)
+
+    def of_points(table: str, schema: Any) -> pd.DataFrame:
+        return joined(points, results, table, schema)
+
+    def of_lines(table: str, schema: Any) -> pd.DataFrame:
+        return joined(lines, results / "theory", table, schema)
+
+    first = next(iter(lines.values()))
+    if isinstance(first, ModularAddition):
+        return ModularTables(
+            first,
+            of_points("histogram", modular_aggregates.HISTOGRAM),
+            of_points("outputs", aggregates.OUTPUTS),
+            of_points("starts", modular_aggregates.STARTS),
+            of_points("neurons", modular_aggregates.NEURONS),
+            of_points("diagnostics", diagnostics),
+            of_lines("branches", modular_theory.BRANCHES),
+            of_lines("landscapes", modular_theory.LANDSCAPES),
+            of_lines("densities", modular_theory.DENSITIES),
+            of_lines("transitions", modular_theory.TRANSITIONS),
+            of_lines("spectrum", modular_theory.SPECTRUM),
         )
-
-    def of_lines(table: str, schema: object) -> pd.DataFrame:
-        folder = results / "theory"
-        return pd.concat(
-            [_labelled(folder / n / f"{table}.parquet", schema, at) for n, at in lines.items()],
-            ignore_index=True,
-        )
-
     datasets = range(specification.baseline_datasets)
     baseline = [
         read_table(results / "baseline" / f"dataset~{i}.parquet", theory.BASELINE).to_pandas()
@@ -90,10 +133,12 @@ def _read(specification: FigureSpecification, results: Path) -> Tables:
     )
 
 
-def _labelled(path: Path, schema: object, parameters: TeacherStudent) -> pd.DataFrame:
-    """A table with the noise and the cubic strength it belongs to, where it lacks them."""
+def _labelled(
+    path: Path, schema: object, parameters: Parameters, labels: tuple[str, ...]
+) -> pd.DataFrame:
+    """A table with the parameters it belongs to, where it lacks them."""
     table = read_table(path, schema).to_pandas()
-    for name in ("noise", "cubic_strength"):
+    for name in labels:
         if name not in table:
             table[name] = getattr(parameters, name)
     return table

@@ -19,7 +19,7 @@ class Layout:
         return f"{self.base}/{experiment}/{point}/shards/datasets~{datasets}.parquet"
 
     def aggregate(self, experiment: str, point: str, table: str) -> str:
-        """histogram, outputs or diagnostics of one point."""
+        """One table of one point, see AGGREGATES."""
         return f"{self.base}/{experiment}/{point}/{table}.parquet"
 
     def summary(self, experiment: str, suffix: str) -> str:
@@ -27,7 +27,7 @@ class Layout:
         return f"{self.base}/{experiment}/diagnostics.{suffix}"
 
     def theory(self, experiment: str, line: str, table: str) -> str:
-        """branches, densities or transitions along one line of noise values."""
+        """One table along one line of noise values, see THEORY_TABLES."""
         return f"{self.base}/{experiment}/theory/{line}/{table}.parquet"
 
     def baseline(self, experiment: str, dataset: int | str) -> str:
@@ -51,8 +51,27 @@ class Layout:
         return f"{self.base}/benchmarks/{name}.tsv"
 
 
-AGGREGATES = ("histogram", "outputs", "diagnostics")
-THEORY_TABLES = ("branches", "densities", "transitions")
+AGGREGATES = {
+    "teacher_student": ("histogram", "outputs", "diagnostics"),
+    "modular_addition": ("histogram", "outputs", "starts", "neurons", "diagnostics"),
+}
+"""Tables of a point, by model."""
+
+THEORY_TABLES = {
+    "teacher_student": ("branches", "densities", "transitions"),
+    "modular_addition": ("branches", "landscapes", "densities", "transitions", "spectrum"),
+}
+"""Tables of a line of noises, by model."""
+
+AGGREGATION_STAGES = {
+    "teacher_student": "aggregation",
+    "modular_addition": "modular_aggregation",
+}
+"""Module of the aggregation stage, by model."""
+
+THEORY_STAGES = {"teacher_student": "prediction", "modular_addition": "modular_prediction"}
+"""Module of the theory stage, by model."""
+
 FIGURE_SUFFIXES = ("pdf", "svg", "png")
 
 

@@ -1,8 +1,8 @@
 """Parameters of the models: the one description that configuration, sampling and theory share."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -33,3 +33,78 @@ class TeacherStudent(BaseModel):
     cubic_strength: Finite = Field(
         description="epsilon: coefficient of the cubic teacher component He_3."
     )
+
+
+class ModularAddition(BaseModel):
+    """Two-layer quadratic network learning addition modulo P from the full table of P^2 pairs.
+
+    f_p(n, m) = sum_i a_pi (w_ni + v_mi)^2 is trained on y_p(n, m) = [p = n + m mod P] - 1/P. The
+    posterior is exp(-L/noise - Gamma) times the prior, L = 1/2 sum (y - f)^2, with unit prior
+    variance for each input weight, readout_variance/width for each readout, and the sextic decay
+    Gamma = P sum_k (gamma/6) (|w_k|^6 + |v_k|^6), w_k = (1/P) sum_n w_n exp(2 pi i k n/P).
+
+    The published size is prime 401, width 1000, readout_variance 0.002/1000 = 2e-6 (so that each
+    readout has prior variance 2e-9) and sextic_decay 1e-4.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prime: PositiveCount = Field(description="P: the modulus; an odd prime.")
+    width: PositiveCount = Field(description="Hidden width N.")
+    readout_variance: Positive = Field(
+        description="sigma_a^2: each readout weight has prior variance sigma_a^2/N."
+    )
+    sextic_decay: Finite = Field(
+        description="gamma: strength of the sextic weight decay on the Fourier modes; positive."
+    )
+    noise: Positive = Field(
+        description="sigma^2: temperature of the Langevin dynamics and observation-noise variance."
+    )
+    train_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the P^2 pairs trained on; 1 is the paper."
+    )
+    allow_composite: bool = Field(
+        default=False,
+        description="Accept a modulus that is not prime; claims that need a prime do not hold.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        if self.prime < 3:
+            problems.append(
+                f"prime={self.prime}: the modulus must be an odd prime, 3 or more; at P = 2 the "
+                "only non-zero Fourier mode is real, so the mode action does not apply"
+            )
+        elif not is_prime(self.prime):
+            divisor = next(q for q in range(2, self.prime) if self.prime % q == 0)
+            text = (
+                f"prime={self.prime} is not prime (divisible by {divisor}): not every k is a unit, "
+                "so the degeneracy of the target modes (k, k) is not protected by symmetry"
+            )
+            if not self.allow_composite:
+                problems.append(f"{text}; set allow_composite to study this case")
+        if self.sextic_decay <= 0:
+            problems.append(
+                f"sextic_decay={self.sextic_decay}: must be positive; the data term "
+                "-u a^2 |w_k|^2 |v_k|^2 outgrows the quadratic prior, so without a sextic decay "
+                "the mean-field density of a Fourier mode cannot be normalised"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def degenerate_modes(self) -> bool:
+        """Whether symmetry makes all target modes (k, k), k != 0, degenerate: only for prime P."""
+        return is_prime(self.prime)
+
+
+Parameters = TeacherStudent | ModularAddition
+
+
+def is_prime(number: int) -> bool:
+    """Whether ``number`` is prime, by trial division."""
+    if number < 2:
+        return False
+    return all(number % q for q in range(2, int(number**0.5) + 1))

@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError
+from grokphase.parameters import ModularAddition
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, Checkpoint
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.random_keys import fold_in_name, network_key
-from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
 from grokphase.specifications.training import TrainingSpecification
 from grokphase.storage import digest, write_table
 from grokphase.tables import shards
@@ -52,6 +53,7 @@ def train(
     checkpoint = Checkpoint(checkpoint_folder / f"{key[:32]}.checkpoint", key)
     restored = checkpoint.load() or {}
     finished = _unpack_finished(restored)
+    counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     progress = Progress(total * len(dataset_files), "draws")
     saved = time.monotonic()
 
@@ -84,10 +86,15 @@ def train(
             "observables": ensemble.observables,
             "acceptance": ensemble.acceptance / specification.draws,
             "control_variates": model.control_variates(data),
-            "overlap_counts": ensemble.overlap_counts,
+            counts_column: ensemble.counts,
+            **model.saved(
+                _starting_positions(specification, model, dataset, data),
+                ensemble.state.position,
+                specification.parameters,
+            ),
         }
     progress.close()
-    table = _table(finished, specification.networks.starts(), OBSERVABLES[specification.model])
+    table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
     checkpoint.remove()
 
@@ -105,7 +112,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
             model.observables(position, potential, parameters, data),
-            model.overlaps(position, parameters, data),
+            model.order_parameters(position, parameters, data),
         )
 
     gradients = specification.thin * settings.gradients_per_step
@@ -116,18 +123,51 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         thin=specification.thin,
         block=block_size(work),
     )
-    return Sampler(make_kernel, observe, len(OBSERVABLES[specification.model]), schedule)
+    observed = len(OBSERVABLES[specification.model])
+    return Sampler(make_kernel, observe, observed, schedule, model.COUNTING)
 
 
 def _read_dataset(specification: TrainingSpecification, dataset: int, path: Path) -> Any:
+    identity: dict[str, Any] = {
+        "experiment": specification.experiment,
+        "seed": specification.seed,
+        "dataset": dataset,
+    }
+    parameters = specification.parameters
+    if isinstance(parameters, ModularAddition):
+        return read_dataset(path, PairOrderSpecification(**identity, prime=parameters.prime))
     wanted = DatasetSpecification(
-        experiment=specification.experiment,
-        seed=specification.seed,
-        dataset=dataset,
-        input_dim=specification.parameters.input_dim,
-        train_size=specification.parameters.train_size,
+        **identity, input_dim=parameters.input_dim, train_size=parameters.train_size
     )
     return read_dataset(path, wanted)
+
+
+def _network_keys(specification: TrainingSpecification, dataset: int) -> list[jax.Array]:
+    return [
+        network_key(
+            specification.experiment,
+            specification.seed,
+            specification.point,
+            dataset,
+            kind,
+            network,
+        )
+        for kind, network in specification.networks.starts()
+    ]
+
+
+def _starting_positions(
+    specification: TrainingSpecification, model: ModuleType, dataset: int, data: Any
+) -> Any:
+    """Positions with a leading axis [networks], functions of the networks' keys alone."""
+    keys = _network_keys(specification, dataset)
+    positions = [
+        model.start(
+            fold_in_name(key, "start"), kind, specification.parameters, data, specification.planted
+        )
+        for key, (kind, _) in zip(keys, specification.networks.starts(), strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *positions)
 
 
 def _start(
@@ -138,28 +178,10 @@ def _start(
     data: Any,
 ) -> tuple[jax.Array, Ensemble]:
     """Step keys [networks] and the ensemble at its starting positions."""
-    step_keys, positions = [], []
-    for kind, network in specification.networks.starts():
-        key = network_key(
-            specification.experiment,
-            specification.seed,
-            specification.point,
-            dataset,
-            kind,
-            network,
-        )
-        step_keys.append(fold_in_name(key, "steps"))
-        positions.append(
-            model.start(
-                fold_in_name(key, "start"),
-                kind,
-                specification.parameters,
-                data,
-                specification.planted,
-            )
-        )
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *positions)
-    return jnp.stack(step_keys), sampler.start(stacked, data)
+    keys = _network_keys(specification, dataset)
+    positions = _starting_positions(specification, model, dataset, data)
+    steps = jnp.stack([fold_in_name(key, "steps") for key in keys])
+    return steps, sampler.start(positions, data)
 
 
 def _pack(finished: dict[int, Arrays], dataset: int, ensemble: Ensemble) -> Arrays:
@@ -172,7 +194,7 @@ def _pack(finished: dict[int, Arrays], dataset: int, ensemble: Ensemble) -> Arra
         "current/done": np.asarray(ensemble.done),
         "current/observables": ensemble.observables,
         "current/acceptance": ensemble.acceptance,
-        "current/overlap_counts": ensemble.overlap_counts,
+        "current/counts": ensemble.counts,
     }
 
 
@@ -196,14 +218,14 @@ def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
         jax.tree.unflatten(structure, leaves),
         arrays["current/observables"],
         arrays["current/acceptance"],
-        arrays["current/overlap_counts"],
+        arrays["current/counts"],
     )
 
 
-def _table(
-    finished: dict[int, Arrays], starts: list[tuple[str, int]], observables: tuple[str, ...]
-) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [] for name in shards.schema(observables).names}
+def _table(finished: dict[int, Arrays], starts: list[tuple[str, int]], model: str) -> pa.Table:
+    observables = OBSERVABLES[model]
+    schema = shards.schema(observables, model)
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for dataset, results in sorted(finished.items()):
         for row, (kind, network) in enumerate(starts):
             columns["dataset"].append(dataset)
@@ -213,5 +235,6 @@ def _table(
             columns["control_variates"].append(results["control_variates"])
             for column, name in enumerate(observables):
                 columns[name].append(results["observables"][row, :, column])
-            columns["overlap_counts"].append(results["overlap_counts"][row])
-    return pa.Table.from_pydict(columns, schema=shards.schema(observables))
+            for name, _ in shards.MODEL_COLUMNS[model]:
+                columns[name].append(results[name][row])
+    return pa.Table.from_pydict(columns, schema=schema)

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from grokphase.datasets import Dataset
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling import tree
+from grokphase.sampling import ensemble, tree
 from grokphase.sampling.kernels import Target
 from grokphase.specifications.training import PlantedStart
 
+COUNTING = ensemble.OVERLAPS
 DROPLET_OVERLAP = 0.5
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -152,6 +153,9 @@ def overlaps(position: Position, parameters: TeacherStudent, data: Data) -> jax.
     return prior_scale(parameters).weights * (position.weights @ data.teacher)
 
 
+order_parameters = overlaps
+
+
 def observables(
     position: Position, potential: jax.Array, parameters: TeacherStudent, data: Data
 ) -> jax.Array:
@@ -185,3 +189,8 @@ def observables(
             output_power - 2 * (linear + 6 * eps * cubic) + 1 + 6 * eps**2,
         ]
     )
+
+
+def saved(start: Position, end: Position, parameters: TeacherStudent) -> dict[str, Any]:
+    """Weights kept in the shard: none."""
+    return {}

@@ -30,26 +30,36 @@ class Schedule(NamedTuple):
         return self.burn_in + self.draws
 
 
+class Counting(NamedTuple):
+    """How the order parameters of a network are counted: tally(values) -> integers [bins]."""
+
+    bins: int
+    tally: Callable[[jax.Array], jax.Array]
+
+
 class Ensemble(NamedTuple):
     """The networks of one dataset after `done` draws, burn-in included.
 
     state : State with a leading axis [networks].
     observables : [networks, recorded draws, k].
     acceptance : [networks], Metropolis acceptance probability summed over recorded draws.
-    overlap_counts : [networks, FINE_BINS + 2], summed over recorded draws.
+    counts : [networks, bins] of the order parameters, summed over recorded draws.
     """
 
     done: int
     state: State
     observables: NDArray[np.float32]
     acceptance: NDArray[np.float64]
-    overlap_counts: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 def count_overlaps(overlaps: jax.Array) -> jax.Array:
     """Counts [FINE_BINS + 2] of overlaps q [N] per fine bin; the ends hold |q| beyond the limit."""
     index = jnp.floor((overlaps + FINE_LIMIT) / FINE_WIDTH).astype(jnp.int32) + 1
     return jnp.zeros(FINE_BINS + 2, jnp.int32).at[jnp.clip(index, 0, FINE_BINS + 1)].add(1)
+
+
+OVERLAPS = Counting(FINE_BINS + 2, count_overlaps)
 
 
 def block_size(work_per_draw: float, work_per_block: float = 2e10) -> int:
@@ -73,7 +83,8 @@ class Sampler:
     """Runs ensembles of one shape; compiled once and used for every dataset.
 
     make_kernel : (data, burn_in: bool) -> Kernel.
-    observe : (data, position, potential) -> (observables [k], overlaps [N]) of one network.
+    observe : (data, position, potential) -> (observables [k], order parameters) of one network.
+    counting : the histogram of the order parameters; by default of the overlaps [N].
     """
 
     def __init__(
@@ -82,8 +93,10 @@ class Sampler:
         observe: Callable[[Any, Position, jax.Array], tuple[jax.Array, jax.Array]],
         observable_count: int,
         schedule: Schedule,
+        counting: Counting = OVERLAPS,
     ) -> None:
         self.schedule = schedule
+        self.bins = counting.bins
         self.observable_count = observable_count
 
         def initial(positions: Position, data: Any) -> State:
@@ -109,17 +122,17 @@ class Sampler:
                     state, (observables, acceptance, counts) = carry
                     numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
                     state, accepted = jax.lax.scan(one_step, state, numbers)
-                    observed, overlaps = observe(data, state.position, state.potential)
+                    observed, values = observe(data, state.position, state.potential)
                     return state, (
                         observables.at[row].set(observed),
                         acceptance + accepted.mean(),
-                        counts + count_overlaps(overlaps),
+                        counts + counting.tally(values),
                     )
 
                 empty = (
                     jnp.zeros((schedule.block, observable_count)),
                     jnp.zeros(()),
-                    jnp.zeros(FINE_BINS + 2, jnp.int32),
+                    jnp.zeros(counting.bins, jnp.int32),
                 )
                 return jax.lax.fori_loop(0, count, one_draw, (state, empty))
 
@@ -136,7 +149,7 @@ class Sampler:
             self._initial(positions, data),
             np.zeros((networks, 0, self.observable_count), np.float32),
             np.zeros(networks),
-            np.zeros((networks, FINE_BINS + 2), np.int64),
+            np.zeros((networks, self.bins), np.int64),
         )
 
     def run(
@@ -172,7 +185,7 @@ class Sampler:
                 ensemble = ensemble._replace(
                     observables=np.concatenate([ensemble.observables, observed], axis=1),
                     acceptance=ensemble.acceptance + acceptance,
-                    overlap_counts=ensemble.overlap_counts + counts,
+                    counts=ensemble.counts + counts,
                 )
             after_block(ensemble)
         if not (ensemble.acceptance > 0).all():

@@ -64,7 +64,8 @@ class Convergence(BaseModel):
 class AggregationSpecification(BaseModel):
     """How the shards of one point are combined.
 
-    `subsets` is the number of equal groups of datasets whose spread gives the error bars.
+    `histogram` rebins the overlaps, of models that have one. `subsets` is the number of equal
+    groups of datasets whose spread gives the error bars.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,5 +76,5 @@ class AggregationSpecification(BaseModel):
     networks_per_dataset: PositiveCount
     subsets: int = Field(ge=2)
     control_variates: bool
-    histogram: Histogram
+    histogram: Histogram | None = None
     convergence: Convergence

@@ -1,4 +1,4 @@
-"""Datasets of the teacher-student model."""
+"""Datasets: what is random in the data, apart from any network."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,3 +15,17 @@ class DatasetSpecification(BaseModel):
     dataset: int = Field(ge=0)
     input_dim: PositiveCount
     train_size: PositiveCount
+
+
+class PairOrderSpecification(BaseModel):
+    """Identity of one random order of the P^2 pairs of the addition table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str
+    seed: int = Field(ge=0)
+    dataset: int = Field(ge=0)
+    prime: PositiveCount
+
+
+AnyDatasetSpecification = DatasetSpecification | PairOrderSpecification

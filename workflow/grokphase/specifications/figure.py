@@ -2,13 +2,13 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from grokphase.parameters import TeacherStudent
+from grokphase.parameters import Parameters
 
 
 class FigureSpecification(BaseModel):
     """A figure, with the points and lines of its experiment that it draws.
 
-    points : point name -> parameters, for the sampled networks.
+    points : point name -> parameters, for the sampled networks; empty if there are none.
     lines : line name -> parameters, for the theory; their noise is not used.
     """
 
@@ -16,6 +16,7 @@ class FigureSpecification(BaseModel):
 
     figure: str
     experiment: str
-    points: dict[str, TeacherStudent]
-    lines: dict[str, TeacherStudent]
+    model: str
+    points: dict[str, Parameters]
+    lines: dict[str, Parameters]
     baseline_datasets: int = Field(ge=0)

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from grokphase.parameters import Positive, PositiveCount, TeacherStudent
+from grokphase.parameters import Parameters, Positive, PositiveCount
 
 
 class PlantedStart(BaseModel):
@@ -18,6 +18,17 @@ class PlantedStart(BaseModel):
     overlap: Positive = Field(default=0.8, description="|w.w*| of a planted neuron.")
     readout: Positive = Field(
         default=3.0, description="Readout of a planted neuron in prior standard deviations."
+    )
+
+
+class PlantedWaves(BaseModel):
+    """Start grokked: `waves` frequencies of every neuron are cosine waves of the theory's power."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    waves: PositiveCount = Field(default=1, description="Frequencies planted in each neuron.")
+    background: bool = Field(
+        default=True, description="Draw the other Fourier modes from the prior instead of zero."
     )
 
 
@@ -47,10 +58,10 @@ class TrainingSpecification(BaseModel):
     seed: int = Field(ge=0)
     point: str
     model: str
-    parameters: TeacherStudent
+    parameters: Parameters
     kernel: dict[str, Any]
     burn_in: int = Field(ge=0)
     draws: PositiveCount
     thin: PositiveCount
     networks: Networks
-    planted: PlantedStart
+    planted: PlantedStart | PlantedWaves

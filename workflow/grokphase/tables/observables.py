@@ -10,4 +10,14 @@ OBSERVABLES: dict[str, tuple[str, ...]] = {
         "train_loss",
         "test_loss",
     ),
+    "modular_addition": (
+        "discrepancy",
+        "droplets_per_neuron",
+        "participation",
+        "mean_power",
+        "train_loss",
+        "test_loss",
+        "train_accuracy",
+        "test_accuracy",
+    ),
 }

@@ -10,12 +10,35 @@ FINE_BINS = 800
 
 FINE_LIMIT = FINE_WIDTH * FINE_BINS / 2
 
+POWER_WIDTH = 0.05
+"""Width of the bins of the root powers sqrt(A), sqrt(B) of a mode, in units of sqrt(W)."""
 
-def schema(observables: tuple[str, ...]) -> pa.Schema:
+POWER_BINS = 32
+"""Bins of each root power, over [0, 1.6); joint counts have one more entry for what lies beyond."""
+
+
+SAVED_NEURONS = 3
+"""Neurons whose input weights are kept in the shard."""
+
+MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
+    "teacher_student": (("overlap_counts", pa.list_(pa.int64())),),
+    "modular_addition": (
+        ("power_counts", pa.list_(pa.int64())),
+        ("neurons", pa.list_(pa.float32())),
+    ),
+}
+"""Columns of each model; the first is its histogram, summed over draws.
+
+overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q.
+power_counts [POWER_BINS^2 + 1] : modes of neurons counted per bin of (sqrt A, sqrt B).
+neurons [SAVED_NEURONS, 2, 2, P], flat : input weights at start and end, of both operands.
+"""
+
+
+def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.Schema:
     """Columns of a shard of a model with these observables.
 
-    <observable> : one value per draw.
-    overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q, summed over draws.
+    <observable> : one value per draw; the model's own columns are in MODEL_COLUMNS.
     control_variates : statistics of the network's dataset that are zero in the population.
     acceptance : mean Metropolis acceptance probability after burn-in.
     """
@@ -27,6 +50,6 @@ def schema(observables: tuple[str, ...]) -> pa.Schema:
             ("acceptance", pa.float32()),
             ("control_variates", pa.list_(pa.float64())),
             *((name, pa.list_(pa.float32())) for name in observables),
-            ("overlap_counts", pa.list_(pa.int64())),
+            *MODEL_COLUMNS[model],
         ]
     )

@@ -1,0 +1,153 @@
+"""Modular addition through the stages at a tiny size: theory tables, training, aggregation."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from grokphase import modular_aggregation, modular_prediction, training
+from grokphase.datasets import generate_dataset, read_dataset, write_dataset
+from grokphase.layout import AGGREGATES
+from grokphase.models import modular_addition as model
+from grokphase.parameters import ModularAddition
+from grokphase.specifications.aggregation import AggregationSpecification, Convergence
+from grokphase.specifications.dataset import PairOrderSpecification
+from grokphase.specifications.theory import ModularTheory, ModularTheorySpecification
+from grokphase.specifications.training import Networks, PlantedWaves, TrainingSpecification
+from grokphase.storage import read_table
+from grokphase.tables import modular_aggregates, shards
+from grokphase.tables.observables import OBSERVABLES
+from grokphase.theory import modular_addition as theory
+from scipy.integrate import quad
+
+PAPER = ModularAddition(prime=401, width=1000, readout_variance=2e-6, sextic_decay=1e-4, noise=0.2)
+TINY = ModularAddition(
+    prime=7, width=12, readout_variance=1e-5, sextic_decay=4.0, noise=1e-4, train_fraction=0.6
+)
+NETWORKS = Networks(prior=1, planted=1)
+
+
+def specification(**changes):
+    values = {
+        "experiment": "e",
+        "seed": 1,
+        "point": "noise~0.0001",
+        "model": "modular_addition",
+        "parameters": TINY,
+        "kernel": {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 4},
+        "burn_in": 4,
+        "draws": 6,
+        "thin": 1,
+        "networks": NETWORKS,
+        "planted": PlantedWaves(waves=3),
+    }
+    return TrainingSpecification(**values | changes)
+
+
+def order(dataset):
+    return PairOrderSpecification(experiment="e", seed=1, dataset=dataset, prime=7)
+
+
+@pytest.fixture(scope="module")
+def shard_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    files = []
+    for dataset in range(2):
+        write_dataset(order(dataset), folder / f"{dataset}.npz")
+        files.append(folder / f"{dataset}.parquet")
+        training.train(specification(), {dataset: folder / f"{dataset}.npz"}, files[-1], folder)
+    return files
+
+
+def test_pair_order_is_a_permutation_of_its_own(tmp_path):
+    rank = generate_dataset(order(0)).rank
+    assert rank.shape == (7, 7)
+    assert sorted(rank.ravel()) == list(range(49))
+    assert (rank != generate_dataset(order(1)).rank).any()
+    write_dataset(order(0), tmp_path / "x.npz")
+    np.testing.assert_array_equal(read_dataset(tmp_path / "x.npz", order(0)).rank, rank)
+    trained = int(model.load_data(TINY, generate_dataset(order(0))).mask.sum())
+    assert trained == round(0.6 * 49)
+
+
+def test_shards_hold_finite_observables_and_every_mode(shard_files):
+    observables = OBSERVABLES["modular_addition"]
+    table = read_table(shard_files[0], shards.schema(observables, "modular_addition"))
+    assert table["start"].to_pylist() == ["prior", "planted"]
+    for name in observables:
+        assert np.isfinite(np.stack(table[name].to_numpy())).all()
+    for counts in table["power_counts"].to_pylist():
+        assert sum(counts) == 6 * 12 * 3  # draws, neurons, frequencies
+    saved = np.stack(table["neurons"].to_numpy())
+    assert saved.shape == (2, shards.SAVED_NEURONS * 2 * 2 * 7)
+
+
+def test_aggregates_of_both_starts(shard_files, tmp_path):
+    wanted = AggregationSpecification(
+        point="p",
+        model="modular_addition",
+        datasets=2,
+        networks_per_dataset=2,
+        subsets=2,
+        control_variates=True,
+        convergence=Convergence(),
+    )
+    files = {name: tmp_path / name for name in AGGREGATES["modular_addition"]}
+    modular_aggregation.aggregate(wanted, shard_files, *files.values())
+    starts = read_table(files["starts"], modular_aggregates.STARTS).to_pandas()
+    assert set(starts["start"]) == {"prior", "planted"}
+    np.testing.assert_allclose(
+        starts["mean"], (starts["first_half"] + starts["second_half"]) / 2, rtol=1e-5
+    )
+    histogram = read_table(files["histogram"], modular_aggregates.HISTOGRAM).to_pandas()
+    modes = 2 * 6 * 12 * 3  # datasets, draws, neurons, frequencies; some lie beyond the bins
+    share = histogram["density"] * shards.POWER_WIDTH**2
+    np.testing.assert_allclose(share, histogram["count"] / modes, atol=1e-12)
+    neurons = read_table(files["neurons"], modular_aggregates.NEURONS).to_pandas()
+    assert len(neurons) == 2 * shards.SAVED_NEURONS * 2 * 2
+
+
+def test_counts_fall_into_the_bin_of_their_root_powers():
+    position = model.ModularNetwork(*np.zeros((3, 2, 7), np.float32))
+    wave = 2 * np.sqrt(model.droplet_power(TINY)) * np.cos(2 * np.pi * 3 * np.arange(7) / 7)
+    position.first[0], position.second[0] = wave, 0.5 * wave
+    roots = np.asarray(model.order_parameters(position, TINY, None))
+    np.testing.assert_allclose(roots[:, 0, 2], [1.0, 0.5], rtol=1e-6)
+    shifted = roots + 0.5 * shards.POWER_WIDTH
+    counts = np.asarray(model.count_powers(shifted))
+    assert counts[0] == 5
+    assert counts[20 * shards.POWER_BINS + 10] == 1
+    assert counts.sum() == 6
+
+
+def test_root_power_mass_against_adaptive_integration():
+    """Without interaction both powers are independent, with a known one-dimensional density."""
+    edges = np.arange(shards.POWER_BINS + 1) * shards.POWER_WIDTH
+    mass = theory.root_power_mass(0.0, TINY, edges).sum(axis=1)
+
+    def density(root):
+        return root * np.exp(-2 * theory.mode_action(root**2, 0.0, 0.0, 7, 4.0))
+
+    total = quad(density, 0, 5)[0]
+    exact = [quad(density, a, b)[0] / total for a, b in pairwise(edges)]
+    np.testing.assert_allclose(mass, exact, rtol=2e-3, atol=2e-6)
+
+
+def test_theory_tables_at_the_published_size():
+    wanted = ModularTheorySpecification(
+        parameters=PAPER,
+        noises=(0.2,),
+        theory=ModularTheory(lowest_noise=0.15, highest_noise=0.26, noise_points=3),
+    )
+    transitions = modular_prediction.transition_table(wanted).to_pandas()
+    limit = transitions.set_index(["closure", "average"]).loc[("as_published", "limit")]
+    assert limit["noise_start"] == pytest.approx(0.2360, abs=5e-5)
+    assert limit["noise_end"] == pytest.approx(0.1760, abs=5e-5)
+    assert limit["discrepancy_end"] == pytest.approx(-0.746, abs=5e-4)
+    assert limit["power"] == pytest.approx(173.2, abs=5e-2)
+    branches = modular_prediction.branch_table(wanted).to_pandas()
+    corrected = branches.query(
+        "closure == 'corrected' and average == 'quadrature' and noise == 0.2"
+    )
+    assert not corrected["mean_field_holds"].iloc[0] or corrected["phase"].iloc[0] == "GFL"
+    spectrum = modular_prediction.spectrum_table(wanted).to_pandas()
+    assert spectrum.query("kernel == 'prior'")["multiplicity"].tolist() == [1, 800, 160_000]

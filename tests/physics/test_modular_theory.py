@@ -1,0 +1,230 @@
+"""Mean-field theory of modular addition against closed forms, quadrature and hand counts."""
+
+import numpy as np
+import pytest
+from grokphase.parameters import ModularAddition
+from grokphase.theory import modular_addition as theory
+from pydantic import ValidationError
+from scipy.integrate import dblquad
+from scipy.optimize import brentq
+
+PAPER = ModularAddition(prime=401, width=1000, readout_variance=2e-6, sextic_decay=1e-4, noise=0.2)
+SMALL = ModularAddition(prime=23, width=1000, readout_variance=1.6e-8, sextic_decay=2.0, noise=1e-4)
+
+
+def test_closed_forms_at_the_published_size():
+    form = theory.closed_form(PAPER, "as_published")
+    assert f"{form.noise_start:.4f}" == "0.2360"
+    assert f"{form.noise_end:.4f}" == "0.1760"
+    assert f"{form.discrepancy_end:.3f}" == "-0.746"
+    assert f"{form.power:.1f}" == "173.2"
+
+
+def test_closed_forms_against_root_finding():
+    p, gamma = PAPER.prime, PAPER.sextic_decay
+
+    def side_action(interaction):
+        side = theory.saddles(interaction, gamma).side
+        return float(theory.mode_action(side, side, interaction, p, gamma))
+
+    degenerate = brentq(side_action, np.sqrt(gamma) * 1.0001, 4 * np.sqrt(gamma), xtol=1e-15)
+    form = theory.closed_form(PAPER, "as_published")
+    assert degenerate == pytest.approx(form.interaction, rel=1e-9)
+    assert theory.saddles(degenerate, gamma).side == pytest.approx(form.power, rel=1e-8)
+    noise = brentq(lambda s: float(theory.effective_interaction(PAPER, s)) - degenerate, 0.1, 0.5)
+    assert noise == pytest.approx(form.noise_start, rel=1e-8)
+
+
+@pytest.mark.parametrize("interaction", [0.0101, 0.012, 0.05])
+def test_saddles_are_stationary_and_barrier_lies_between(interaction):
+    gamma, p = PAPER.sextic_decay, 1
+    points = theory.saddles(interaction, gamma)
+    for power in points:
+        step = 1e-5 * power
+        for da, db in ((step, 0), (0, step)):
+            up = theory.mode_action(power + da, power + db, interaction, p, gamma)
+            down = theory.mode_action(power - da, power - db, interaction, p, gamma)
+            assert abs(up - down) / (2 * step) < 1e-6
+    values = [theory.mode_action(w, w, interaction, p, gamma) for w in points]
+    assert 0 < values[0] > values[1]
+
+
+def test_no_saddles_below_the_spinodal():
+    assert np.isnan(theory.saddles(0.99e-2, 1e-4)).all()
+
+
+@pytest.mark.parametrize("average", theory.AVERAGES)
+def test_mixed_phase_follows_the_closed_form(average):
+    noise = np.linspace(0.18, 0.233, 4)
+    solution = theory.branch(PAPER, noise, "as_published", average)
+    limit = theory.closed_form_discrepancy(PAPER, noise, "as_published")
+    np.testing.assert_allclose(solution.discrepancy, limit, rtol=2e-3)
+    assert (theory.phase(solution.side_mass) == 1).all()
+
+
+@pytest.mark.parametrize("closure", theory.CLOSURES)
+def test_solution_satisfies_self_consistency(closure):
+    noise = np.array([0.4, 0.8, 1.2]) * theory.closed_form(SMALL, closure).noise_start
+    solution = theory.branch(SMALL, noise, closure, "quadrature")
+    mode = theory.mode_averages(solution.interaction, 23, 2.0, "quadrature")
+    factor = SMALL.readout_variance * (1 if closure == "as_published" else 4 * 23**2)
+    expected = -noise / (factor * mode.product + noise)
+    np.testing.assert_allclose(solution.discrepancy, expected, rtol=1e-8)
+    np.testing.assert_allclose(
+        solution.interaction,
+        2 * SMALL.readout_variance * 23**2 / (1000 * noise**2) * solution.discrepancy**2,
+        rtol=1e-8,
+    )
+
+
+def test_scan_finds_exactly_one_solution():
+    start = theory.closed_form(SMALL, "corrected").noise_start
+    for average in theory.AVERAGES:
+        for ratio in (0.3, 0.9, 1.3):
+            found = theory.branches(SMALL, ratio * start, "corrected", average, grid=150)
+            assert len(found) == 1
+
+
+@pytest.mark.parametrize(("g", "beta"), [(0.5, 5.0), (1.05, 3.0), (1.1, 23.0), (1.3, 5.0)])
+def test_quadrature_against_adaptive_integration(g, beta):
+    def density(y, x):
+        return np.exp(-beta * (x + y - 2 * g * x * y + (x**3 + y**3) / 3))
+
+    top, options = 9.0, {"epsabs": 1e-13, "epsrel": 1e-7}
+    total = dblquad(density, 0, top, 0, top, **options)[0]
+    product = dblquad(lambda y, x: x * y * density(y, x), 0, top, 0, top, **options)[0]
+    mass = 0.0
+    if g > 1:
+        square = (g - np.sqrt(g * g - 1)) ** 2
+        mass = dblquad(density, square / top, top, lambda x: min(square / x, top), top, **options)[
+            0
+        ]
+    mode = theory.mode_averages(g * 5 / beta, 5, (5 / beta) ** 2, "quadrature")
+    scale = beta / 5
+    assert mode.product * (5 / beta) ** 2 == pytest.approx(product / total, rel=1e-6)
+    assert mode.side_mass == pytest.approx(mass / total, rel=1e-5, abs=1e-12)
+    assert mode.power / scale == pytest.approx(_first(density, top, options, total), rel=1e-6)
+
+
+def _first(density, top, options, total):
+    """<x> of the scaled density."""
+    return dblquad(lambda y, x: x * density(y, x), 0, top, 0, top, **options)[0] / total
+
+
+def test_weak_interaction_recovers_the_prior():
+    mode = theory.mode_averages(1e-9, 401, 1e-9, "quadrature")
+    assert mode.power == pytest.approx(1 / 401, rel=1e-6)
+    assert mode.product == pytest.approx(1 / 401**2, rel=1e-6)
+
+
+def test_eigenvalue_scale_of_the_closures():
+    assert theory.eigenvalue_scale(PAPER, "as_published") == PAPER.readout_variance
+    ratio = theory.eigenvalue_scale(PAPER, "corrected") / PAPER.readout_variance
+    assert ratio == 4 * 401**2
+    with pytest.raises(ValueError, match="unknown closure"):
+        theory.eigenvalue_scale(PAPER, "preprint")
+
+
+def test_condition_for_a_third_phase():
+    bound = np.sqrt(3) * SMALL.sextic_decay**1.5 / (144 * SMALL.width * SMALL.prime**2)
+    for factor, finite in ((0.999, True), (1.001, False)):
+        p = SMALL.model_copy(update={"readout_variance": factor * bound})
+        assert np.isfinite(theory.closed_form(p, "corrected").noise_end) == finite
+    assert np.isnan(theory.closed_form(PAPER, "corrected").noise_end)
+
+
+def test_scaling_that_keeps_the_corrected_theory():
+    beta = 4
+    noise = np.array([0.6, 0.95]) * 1e-4
+    scaled = SMALL.model_copy(
+        update={
+            "prime": SMALL.prime * 2,
+            "width": SMALL.width * beta,
+            "readout_variance": SMALL.readout_variance / beta**2,
+        }
+    )
+    # gamma and the closed forms are unchanged up to sigma^2 -> sigma^2/beta.
+    before = theory.closed_form_discrepancy(SMALL, noise, "corrected")
+    after = theory.closed_form_discrepancy(scaled, noise / beta, "corrected")
+    np.testing.assert_allclose(after, before, rtol=1e-9)
+
+
+def test_three_phases_and_their_order():
+    start, end = theory.boundaries(SMALL, "corrected")
+    noise = np.array([1.02 * start, (start + end) / 2, 0.98 * end])
+    mass = theory.branch(SMALL, noise, "corrected", "quadrature").side_mass
+    assert theory.phase(mass).tolist() == [0, 1, 2]
+    edge = theory.branch(SMALL, np.array([start, end]), "corrected", "quadrature").side_mass
+    np.testing.assert_allclose(edge, [0.01, 0.99], rtol=1e-5)
+
+
+def test_droplet_branches_are_metastable_up_to_their_spinodal():
+    spinodal = float(theory.droplet_spinodal(SMALL, 0.1, "corrected"))
+    noise = spinodal * np.array([0.5, 0.999, 1.001])
+    solution = theory.branch(SMALL, noise, "corrected", droplet_fraction=0.1)
+    assert np.isfinite(solution.discrepancy).tolist() == [True, True, False]
+    prior = theory.branch(SMALL, noise, "corrected", droplet_fraction=0.0)
+    np.testing.assert_allclose(prior.discrepancy, -1, atol=1e-8)
+
+
+def test_published_size_needs_less_than_one_droplet():
+    solution = theory.branch(PAPER, np.array([0.2]), "corrected")
+    budget = theory.droplet_budget(PAPER, solution)
+    assert not budget.holds.any()
+    assert budget.per_frequency[0] == pytest.approx(
+        float(theory.mixed_phase_droplets(PAPER, 0.2)), rel=1e-2
+    )
+    # One droplet would gain about 690 P nats where its frequency holds 5 P.
+    assert budget.droplet_gain[0] > 100 * budget.frequency_supply[0]
+    power = np.linspace(0, 200, 4001)
+    assert (np.diff(theory.lone_droplet_action(power, PAPER, 0.2)) > 0).all()
+
+
+def test_lone_droplet_agrees_with_mean_field_when_weak():
+    noise = float(theory.closed_form(SMALL, "corrected").noise_start)
+    power = 0.2
+    lone = float(theory.lone_droplet_action(power, SMALL, noise))
+    u = theory.effective_interaction(SMALL, noise)
+    pair = 2 * float(theory.mode_action(power, power, u, SMALL.prime, SMALL.sextic_decay))
+    assert lone == pytest.approx(pair, rel=5e-2)
+
+
+def test_small_size_has_droplets_to_spare():
+    start, _ = theory.boundaries(SMALL, "corrected")
+    solution = theory.branch(SMALL, np.array([start]), "corrected", "quadrature")
+    budget = theory.droplet_budget(SMALL, solution)
+    assert budget.per_frequency[0] == pytest.approx(10, rel=1e-3)
+    assert budget.holds.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prime": 15}, "divisible by 3"),
+        ({"prime": 2}, "odd prime"),
+        ({"prime": 1}, "odd prime"),
+        ({"sextic_decay": 0.0}, "cannot be normalised"),
+        ({"sextic_decay": -1.0}, "cannot be normalised"),
+        ({"width": 0}, "width"),
+        ({"noise": 0.0}, "noise"),
+        ({"readout_variance": -1.0}, "readout_variance"),
+        ({"noise": float("nan")}, "noise"),
+    ],
+)
+def test_bad_parameters_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        ModularAddition(**{**SMALL.model_dump(), **change})
+
+
+def test_composite_modulus_needs_the_flag():
+    composite = SMALL.model_dump() | {"prime": 15}
+    with pytest.raises(ValueError, match=r"not prime .divisible by 3.*set allow_composite"):
+        ModularAddition(**composite)
+    p = ModularAddition(**composite | {"allow_composite": True})
+    assert not p.degenerate_modes
+    assert SMALL.degenerate_modes
+
+
+def test_bad_noise_is_refused():
+    with pytest.raises(ValueError, match="noise must be positive"):
+        theory.branch(PAPER, np.array([0.2, -0.1]), "corrected")

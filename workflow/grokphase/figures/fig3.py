@@ -1,0 +1,129 @@
+"""Preprint figure 3: modular addition, the mode action through the transition, and a(noise)."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import ModularTables
+from grokphase.figures import style
+
+CLOSURE_WIDTHS = {"corrected": 3.0, "as_published": 1.2}
+AVERAGE_MARKERS = {"limit": "o", "two_point": "x"}
+AVERAGE_NAMES = {"limit": r"$P\to\infty$, closed form", "two_point": "two-point average"}
+CLOSURE_COLOURS = {"as_published": style.DISTINCT[0], "corrected": style.DISTINCT[1]}
+CLOSURE_NAMES = {
+    "as_published": r"as published, $\lambda=\sigma_a^2\langle AB\rangle$",
+    "corrected": r"corrected, $\lambda=4P^2\sigma_a^2\langle AB\rangle$",
+}
+
+
+def draw(tables: ModularTables) -> Figure:
+    """Left: S along A = B, closure as published; right: a(noise) of both closures."""
+    figure, (left, right) = subplots(1, 2, figsize=(9.6, 3.9), width_ratios=(1.15, 1))
+    _actions(left, tables)
+    discrepancies(right, tables)
+    right.legend(handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0))
+    right.annotate(_droplets(tables), (0.03, 0.03), xycoords="axes fraction", fontsize=7)
+    right.set_title("(b)", loc="left", fontsize=10)
+    return figure
+
+
+def _droplets(tables: ModularTables) -> str:
+    """How many droplets the corrected closure expects, at most."""
+    corrected = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
+    most = corrected["droplets_per_frequency"].max()
+    width = tables.parameters.width
+    text = f"corrected closure: at most {most:.2g} droplets\nper frequency among {width} neurons"
+    return text + ("; mean field\ncannot hold" if most < 1 else "")
+
+
+def _actions(axes: Axes, tables: ModularTables) -> None:
+    landscapes = tables.landscapes.query("closure == 'as_published'")
+    boundary = tables.transitions.query("closure == 'as_published' and average == 'limit'").iloc[0]
+    noises = sorted(landscapes["noise"].unique(), reverse=True)
+    inset = axes.inset_axes((0.09, 0.07, 0.5, 0.34))
+    for noise, colour in zip(noises, style.ordered_colours(len(noises)), strict=True):
+        curve = landscapes.query("noise == @noise")
+        for where in (axes, inset):
+            where.plot(curve["root_power"], curve["action"], color=colour)
+        start, end = boundary["noise_start"], boundary["noise_end"]
+        phase = "GFL" if noise >= start else "GMFL-II" if noise < end else "GMFL-I"
+        axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:g}$, {phase}")
+    side = np.sqrt(boundary["power"])
+    # At the barrier, A = W_- = W/3, the action of the mixed phase is 4/9 of P W.
+    barrier = tables.parameters.prime * boundary["power"] * 4 / 27
+    axes.set_xlim(0, 1.35 * side)
+    axes.set_ylim(-4.5 * barrier, 5.2 * barrier)
+    for where in (axes, inset):
+        where.axhline(0, color="0.6", linewidth=0.6, zorder=0)
+    inset.set_xlim(0.99 * side, 1.01 * side)
+    inset.set_ylim(-6, 12)
+    inset.tick_params(labelsize=7)
+    axes.indicate_inset_zoom(inset, edgecolor="0.4")
+    axes.set_xlabel(r"root power of a mode along $A=B$, $\sqrt{A}=|w_k|$")
+    axes.set_ylabel(r"action, $S_k(A,A)$  (nats)")
+    axes.legend(loc="upper left", fontsize=7)
+    axes.set_title("(a)  closure as published, two-point average", loc="left", fontsize=10)
+
+
+def discrepancies(axes: Axes, tables: ModularTables) -> None:
+    """a(noise) of both closures and all averages, with the limit's boundaries."""
+    curves = dict(iter(tables.branches.groupby(["closure", "average"])))
+    for closure, width in CLOSURE_WIDTHS.items():
+        colour = CLOSURE_COLOURS[closure]
+        exact = curves[closure, "quadrature"]
+        axes.plot(exact["noise"], exact["discrepancy"], color=colour, linewidth=width)
+        for number, (average, marker) in enumerate(AVERAGE_MARKERS.items()):
+            curve = curves[closure, average].iloc[4 * number :: 9]
+            axes.plot(
+                curve["noise"],
+                curve["discrepancy"],
+                color=colour,
+                linestyle="none",
+                marker=marker,
+                markerfacecolor="none",
+                markersize=5,
+            )
+    lowest, highest = tables.branches["noise"].min(), tables.branches["noise"].max()
+    limits = tables.transitions.query("average == 'limit'").set_index("closure")
+    lines = [(limits["noise_start"].iloc[0], "0.35", r"$\sigma_I^2$")]
+    lines += [
+        (limits["noise_end"][closure], colour, r"$\sigma_{II}^2$")
+        for closure, colour in CLOSURE_COLOURS.items()
+    ]
+    for number, (noise, colour, name) in enumerate(lines):
+        # Where the mixed phase is too narrow to be seen, its end is not drawn over its start.
+        is_start = number == 0
+        if lowest <= noise <= highest and (
+            is_start or abs(noise - lines[0][0]) > 0.02 * (highest - lowest)
+        ):
+            axes.axvline(noise, color=colour, linewidth=0.8, zorder=0)
+            axes.annotate(
+                f"{name}$={noise:.4g}$",
+                (noise, 1.01),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                fontsize=7,
+                color=colour,
+            )
+    axes.set_xlim(lowest, highest)
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    axes.set_xlabel(r"noise, $\sigma^2$")
+    axes.set_ylabel(r"discrepancy, $a$  ($-1$: nothing learned)")
+
+
+def closure_handles() -> list[Line2D]:
+    """Legend of `discrepancies`."""
+    handles = [
+        Line2D([], [], color=CLOSURE_COLOURS[closure], linewidth=width, label=name)
+        for closure, name in CLOSURE_NAMES.items()
+        for width in [CLOSURE_WIDTHS[closure]]
+    ]
+    handles.append(Line2D([], [], color="0.3", label="exact quadrature"))
+    return handles + [
+        Line2D([], [], color="0.3", linestyle="none", marker=marker, markerfacecolor="none",
+               markersize=5, label=AVERAGE_NAMES[average])
+        for average, marker in AVERAGE_MARKERS.items()
+    ]  # fmt: skip

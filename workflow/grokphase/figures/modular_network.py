@@ -1,0 +1,170 @@
+"""Modular addition at a small size: sampled networks against both closures of the theory."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+from numpy.typing import ArrayLike
+
+from grokphase.drawing import ModularTables
+from grokphase.figures import style
+from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepancies
+
+START_MARKERS = {"prior": "^", "planted": "v"}
+START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted start"}
+START_COLOURS = {"prior": style.DISTINCT[6], "planted": style.DISTINCT[2]}
+LEAST_COUNT = 10
+"""Bins in which fewer modes were counted have no meaningful error bar and are not drawn."""
+
+
+def draw(tables: ModularTables) -> Figure:
+    """(a) a(noise); (b) the difference from theory; (c), (d) distribution of the mode powers."""
+    figure, grid = subplots(2, 2, figsize=(9.6, 7.4))
+    _discrepancy(grid[0, 0], tables)
+    _difference(grid[0, 1], tables)
+    noises = sorted(tables.starts["noise"].unique())
+    _marginals(grid[1, 0], tables, [noises[0], noises[len(noises) // 2], noises[-1]])
+    _joint(grid[1, 1], tables, noises[len(noises) // 2])
+    for letter, axes in zip("abcd", grid.flat, strict=True):
+        title = axes.get_title()
+        axes.set_title("")
+        axes.set_title(f"({letter})  {title}", loc="left", fontsize=9, pad=12)
+    return figure
+
+
+def _discrepancy(axes: Axes, tables: ModularTables) -> None:
+    discrepancies(axes, tables)
+    for start, points in _measured(tables).items():
+        _points(axes, points.index, points["mean"], points["subset_error"], start)
+    axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7)
+
+
+def _difference(axes: Axes, tables: ModularTables) -> None:
+    """Theory and networks relative to the corrected closure with exact quadrature."""
+    curves = {
+        key: rows.set_index("noise")["discrepancy"]
+        for key, rows in tables.branches.groupby(["closure", "average"])
+    }
+    exact = curves["corrected", "quadrature"]
+    published, corrected = CLOSURE_COLOURS["as_published"], CLOSURE_COLOURS["corrected"]
+    lines = {
+        "as published": (curves["as_published", "quadrature"], published, "-"),
+        "corrected": (exact, corrected, "-"),
+        r"corrected, $P\to\infty$": (curves["corrected", "limit"], corrected, ":"),
+        "corrected, every mode a droplet": (curves["corrected", "all_droplets"], "0.5", "--"),
+    }  # fmt: skip
+    for name, (curve, colour, line) in lines.items():
+        axes.plot(exact.index, curve - exact, color=colour, linestyle=line, label=name)
+    largest = 0.0
+    for start, points in _measured(tables).items():
+        difference = points["mean"] - exact.loc[points.index]
+        _points(axes, points.index, difference, points["subset_error"], start)
+        largest = max(largest, float(difference.abs().max()))
+    axes.set_xlim(exact.index.min(), exact.index.max())
+    axes.set_ylim(-2.2 * largest, 2.2 * largest)
+    axes.set_xlabel(r"noise, $\sigma^2$")
+    axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
+    axes.legend(handles=[*axes.get_legend_handles_labels()[0], *start_handles()], fontsize=7,
+                loc="best")  # fmt: skip
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    axes.set_title("difference from the corrected closure")
+
+
+def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
+    """-log of the density of sqrt(A/W), one shift for every noise."""
+    groups = ["noise", "start", "first_root_power"]
+    sampled = tables.histogram.groupby(groups)[["count", "density"]].sum().reset_index()
+    width = np.diff(np.unique(sampled["first_root_power"])).min()
+    for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
+        for closure, line in {"corrected": "-", "as_published": "--"}.items():
+            theory = tables.densities[
+                (tables.densities["closure"] == closure) & (tables.densities["noise"] == noise)
+            ]
+            density = theory.groupby("first_root_power")["density"].sum() * width
+            axes.plot(density.index, -np.log(density), color=colour, linestyle=line)
+        for start, marker in START_MARKERS.items():
+            seen = sampled[(sampled["noise"] == noise) & (sampled["start"] == start)]
+            seen = seen[seen["count"] >= LEAST_COUNT]
+            axes.plot(
+                seen["first_root_power"],
+                -np.log(seen["density"] * width),
+                color=colour,
+                marker=marker,
+                markersize=3,
+                linestyle="none",
+                markerfacecolor="none",
+            )
+        axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
+    axes.set_ylim(-3, 21)
+    axes.set_xlabel(r"root power of a mode, $|w_k|/\sqrt{W}$,  $W=\sqrt{3/\gamma}$")
+    axes.set_ylabel(r"$-\log p$  (nats)")
+    handles = axes.get_legend_handles_labels()[0]
+    handles += [
+        Line2D([], [], color="0.3", label="corrected"),
+        Line2D([], [], color="0.3", linestyle="--", label="as published"),
+        *(
+            Line2D([], [], color="0.3", marker=marker, linestyle="none", markersize=3,
+                   markerfacecolor="none", label=START_NAMES[start])
+            for start, marker in START_MARKERS.items()
+        ),
+    ]  # fmt: skip
+    axes.legend(handles=handles, fontsize=7, loc="upper center", ncols=2)
+    axes.set_title("distribution of one operand's mode power")
+
+
+def _joint(axes: Axes, tables: ModularTables, noise: float) -> None:
+    """Joint density of both operands' root powers: networks in colour, theory as contours."""
+    sampled = tables.histogram[tables.histogram["noise"] == noise]
+    mean = sampled.groupby(["first_root_power", "second_root_power"])["density"].mean().unstack()
+    image = axes.pcolormesh(
+        mean.index, mean.columns, mean.to_numpy().T, norm=LogNorm(1e-3, 1e1), cmap="Greys",
+        rasterized=True,
+    )  # fmt: skip
+    for closure, colour in CLOSURE_COLOURS.items():
+        theory = tables.densities[
+            (tables.densities["closure"] == closure) & (tables.densities["noise"] == noise)
+        ]
+        table = theory.pivot(
+            index="first_root_power", columns="second_root_power", values="density"
+        )
+        axes.contour(
+            table.index, table.columns, table.to_numpy().T, levels=10.0 ** np.arange(-3, 1),
+            colors=[colour], linewidths=0.9,
+        )  # fmt: skip
+    axes.set_aspect("equal")
+    axes.set_xlabel(r"$|w_k|/\sqrt{W}$")
+    axes.set_ylabel(r"$|v_k|/\sqrt{W}$")
+    colourbar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
+    colourbar.set_label("density, networks of both starts")
+    handles = [
+        Line2D([], [], color=colour, label=closure.replace("_", " "))
+        for closure, colour in CLOSURE_COLOURS.items()
+    ]
+    axes.legend(handles=handles, title="theory, one contour a decade", fontsize=7,
+                title_fontsize=7, loc="lower right")  # fmt: skip
+    axes.set_title(rf"both operands, $\sigma^2={noise:.3g}$")
+
+
+def _measured(tables: ModularTables) -> dict[str, pd.DataFrame]:
+    """Sampled a by kind of start, indexed by noise."""
+    rows = tables.starts[tables.starts["observable"] == "discrepancy"]
+    return {str(start): group.set_index("noise") for start, group in rows.groupby("start")}
+
+
+def _points(axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, start: str) -> None:
+    axes.errorbar(
+        x, y, yerr=error, linestyle="none", capsize=2, elinewidth=0.8, zorder=4,
+        color=START_COLOURS[start], marker=START_MARKERS[start], markerfacecolor="none",
+    )  # fmt: skip
+
+
+def start_handles() -> list[Line2D]:
+    """Legend of the networks by kind of start."""
+    return [
+        Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
+               markerfacecolor="none", label=START_NAMES[start])
+        for start, marker in START_MARKERS.items()
+    ]  # fmt: skip

@@ -1,0 +1,75 @@
+"""Eigenvalues of the kernel Q of modular addition: three levels before the transition."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import ModularTables
+from grokphase.figures import style
+from grokphase.parameters import is_prime
+
+LEVELS = ("(0,0)", "(0,k), (k,0)", "(k,k'), both non-zero")
+
+
+def draw(tables: ModularTables) -> Figure:
+    """Left: levels of the prior kernel; right: target modes of a kernel of droplets."""
+    figure, (left, right) = subplots(1, 2, figsize=(8.6, 3.7), width_ratios=(1, 1.15))
+    _levels(left, tables)
+    _target_modes(right, tables)
+    return figure
+
+
+def _levels(axes: Axes, tables: ModularTables) -> None:
+    prior = tables.spectrum.query("kernel == 'prior'")
+    primes = [int(p) for p in sorted(prior["prime"].unique())]
+    exact = prior[prior["method"] == "closed_form"].sort_values(["prime", "eigenvalue"])
+    for number, name in enumerate(reversed(LEVELS)):
+        rows = exact.groupby("prime").nth(number)
+        axes.plot(range(len(rows)), rows["eigenvalue"], color=style.DISTINCT[number], linewidth=0.8)
+        for place, row in enumerate(rows.itertuples()):
+            above = number == 2
+            axes.annotate(
+                f"×{row.multiplicity}",
+                (place, row.eigenvalue),
+                xytext=(0, 6 if above else -12),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+            )
+        axes.plot([], [], color=style.DISTINCT[number], marker=style.MARKERS[number], label=name)
+    for place, prime in enumerate(primes):
+        found = prior[(prior["method"] == "diagonalised") & (prior["prime"] == prime)]
+        for number, value in enumerate(sorted(found["eigenvalue"])):
+            axes.plot(
+                place, value, color=style.DISTINCT[number], marker=style.MARKERS[number],
+                linestyle="none",
+            )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(2, 4 * exact["eigenvalue"].max())
+    axes.set_xticks(range(len(primes)), [str(p) for p in primes])
+    axes.set_xlabel("modulus, $P$")
+    axes.set_ylabel(r"eigenvalue of $Q/\sigma_a^2$")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper left", title="modes (multiplicity ×)",
+                title_fontsize=8)  # fmt: skip
+    axes.set_title("(a)  before the transition", loc="left", fontsize=10)
+
+
+def _target_modes(axes: Axes, tables: ModularTables) -> None:
+    droplets = tables.spectrum.query("kernel == 'droplets'")
+    for number, prime in enumerate(int(p) for p in sorted(droplets["prime"].unique())):
+        rows = droplets[droplets["prime"] == prime]
+        kind = "prime" if is_prime(prime) else "composite"
+        scaled = rows["eigenvalue"] / rows["eigenvalue"].mean()
+        axes.plot(
+            rows["mode"] / prime,
+            scaled + number,
+            color=style.DISTINCT[number % 7],
+            marker=style.MARKERS[number % 7],
+            linewidth=0.6,
+            label=f"$P={prime}$, {kind}",
+        )
+    axes.set_xlabel("frequency, $k/P$")
+    axes.set_ylabel("eigenvalue on $(k,k)$ / mean, shifted")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
+    axes.set_title("(b)  droplets, averaged over symmetries", loc="left", fontsize=10)

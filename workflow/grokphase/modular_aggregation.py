@@ -1,0 +1,130 @@
+"""The aggregation stage of modular addition: shards of one point to its tables."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from grokphase.aggregation import (
+    Networks,
+    as_networks,
+    diagnostics,
+    matrix,
+    outputs,
+    read_shards,
+    report,
+    subsets_of,
+)
+from grokphase.specifications.aggregation import AggregationSpecification
+from grokphase.storage import write_table
+from grokphase.tables import modular_aggregates as tables
+from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
+
+
+def aggregate(
+    specification: AggregationSpecification,
+    shard_files: list[Path],
+    histogram_file: Path,
+    outputs_file: Path,
+    starts_file: Path,
+    neurons_file: Path,
+    diagnostics_file: Path,
+) -> None:
+    """Combine the shards of one point, together and by kind of start.
+
+    Raises GrokphaseError for a shard that is damaged, or if the shards do not hold exactly the
+    networks of the specification. A point that is not converged is named in the log.
+    """
+    shards = read_shards(specification, shard_files)
+    networks = as_networks(shards, specification.model)
+    provenance = specification.model_dump(mode="json")
+    write_table(histogram_file, histogram(networks, specification), provenance)
+    write_table(outputs_file, outputs(networks, specification), provenance)
+    write_table(starts_file, starts(networks, specification), provenance)
+    write_table(neurons_file, neurons(shards), provenance)
+    table = diagnostics(networks, specification, OBSERVABLES[specification.model])
+    report(table)
+    write_table(diagnostics_file, table, provenance)
+
+
+def by_start(networks: Networks) -> dict[str, Networks]:
+    """The networks of each kind of start."""
+    return {
+        kind: Networks(
+            networks.dataset[rows],
+            [kind] * len(rows),
+            networks.acceptance[rows],
+            {name: draws[rows] for name, draws in networks.draws.items()},
+            networks.counts[rows],
+            networks.control_variates[rows],
+        )
+        for kind in sorted(set(networks.start), reverse=True)
+        for rows in [np.flatnonzero(np.array(networks.start) == kind)]
+    }
+
+
+def histogram(networks: Networks, specification: AggregationSpecification) -> pa.Table:
+    """Joint density of the root powers of a mode by kind of start, with errors over subsets."""
+    centres = (np.arange(POWER_BINS) + 0.5) * POWER_WIDTH
+    first, second = np.meshgrid(centres, centres, indexing="ij")
+    parts = []
+    for kind, group in by_start(networks).items():
+        subsets = subsets_of(group.dataset, specification)
+        density = np.stack([_density(group.counts[subsets == s]) for s in np.unique(subsets)])
+        parts.append(
+            pa.Table.from_pydict(
+                {
+                    "start": [kind] * first.size,
+                    "first_root_power": first.ravel(),
+                    "second_root_power": second.ravel(),
+                    "count": group.counts[:, :-1].sum(axis=0),
+                    "density": density.mean(axis=0),
+                    "density_error": density.std(axis=0, ddof=1) / np.sqrt(len(density)),
+                },
+                schema=tables.HISTOGRAM,
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def _density(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Density per unit area in each bin; the last count, of modes beyond the bins, is in none."""
+    return np.asarray(counts[:, :-1].sum(axis=0) / (counts.sum() * POWER_WIDTH**2))
+
+
+def starts(networks: Networks, specification: AggregationSpecification) -> pa.Table:
+    """Every observable by kind of start, with its means over both halves of the draws."""
+    rows: list[dict[str, Any]] = []
+    for kind, group in by_start(networks).items():
+        for row in outputs(group, specification).to_pylist():
+            halves = np.array_split(group.draws[row["observable"]], 2, axis=1)
+            means = [half.mean() if half.size else np.nan for half in halves]
+            rows.append({"start": kind} | row | {"first_half": means[0], "second_half": means[1]})
+    return pa.Table.from_pylist(rows, schema=tables.STARTS)
+
+
+def neurons(shards: pa.Table) -> pa.Table:
+    """Saved neurons of the first network of each kind of start."""
+    kinds = shards["start"].to_pylist()
+    saved = matrix(shards, "neurons")
+    rows = []
+    for kind in sorted(set(kinds), reverse=True):
+        flat = saved[kinds.index(kind)]
+        moments, operands = ("start", "end"), ("first", "second")
+        weights = flat.reshape(SAVED_NEURONS, len(moments), len(operands), -1)
+        rows += [
+            {
+                "start": kind,
+                "neuron": neuron,
+                "moment": moment,
+                "operand": operand,
+                "weights": weights[neuron, i, j],
+            }
+            for neuron in range(SAVED_NEURONS)
+            for i, moment in enumerate(moments)
+            for j, operand in enumerate(operands)
+        ]
+    return pa.Table.from_pylist(rows, schema=tables.NEURONS)
