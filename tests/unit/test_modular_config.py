@@ -93,6 +93,13 @@ def test_composite_modulus_needs_the_flag():
     assert next(iter(config.experiments["e"].points().values())).prime == 15
 
 
+def test_a_figure_of_the_other_model_is_refused():
+    raw = {"experiments": {"e": SMALL}, "scales": {"paper": {}}}
+    assert load_config(raw | {"figures": {"fig3": {"experiment": "e"}}}).figures
+    with pytest.raises(GrokphaseError, match=r"fig1.experiment: fig1 draws .*teacher_student, but"):
+        load_config(raw | {"figures": {"fig1": {"experiment": "e"}}})
+
+
 def test_size_is_not_swept_where_networks_are_trained():
     sweep = {"noise": [0.2], "prime": [5, 7]}
     with pytest.raises(GrokphaseError, match="prime cannot be swept"):

@@ -5,6 +5,7 @@ of swept values, named like ``noise~0.18/cubic_strength~-0.3``. A *scale* is a n
 to the experiments. This module is read while the workflow is planned: it imports nothing heavy.
 """
 
+import ast
 import difflib
 import itertools
 import os
@@ -79,6 +80,24 @@ _FIGURES = Path(__file__).parent / "figures"
 def figure_names() -> list[str]:
     """Names of the figures available: the modules of grokphase.figures."""
     return sorted(p.stem for p in _FIGURES.glob("*.py") if p.stem not in {"__init__", "style"})
+
+
+def figure_model(name: str) -> str:
+    """The model that a figure draws: the constant MODEL of its module, which is not imported."""
+    tree = ast.parse((_FIGURES / f"{name}.py").read_text())
+    values = [
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and any(isinstance(target, ast.Name) and target.id == "MODEL" for target in node.targets)
+    ]
+    if len(values) != 1:
+        raise GrokphaseError(
+            f"figures/{name}.py must say which model it draws, once: MODEL = "
+            + " or ".join(repr(model) for model in EXPERIMENTS)
+        )
+    return str(values[0])
 
 
 class Schedule(BaseModel):
@@ -559,6 +578,13 @@ def _figure_problems(
         where = f"figures.{name}.experiment"
         return [*problems, _unknown(where, drawn, "experiment", experiments)]
     experiment = _mapping(experiments[drawn])
+    model = experiment.get("model")
+    known = name in figure_names() and isinstance(model, str) and model in EXPERIMENTS
+    if known and model != figure_model(name):
+        problems.append(
+            f"figures.{name}.experiment: {name} draws experiments of the model "
+            f"{figure_model(name)}, but {drawn} is of {model}"
+        )
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
     if baseline and experiment.get("model") == "modular_addition":
         problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")

@@ -7,6 +7,8 @@ from matplotlib.pyplot import subplots
 from grokphase.drawing import Tables
 from grokphase.figures import style
 
+MODEL = "teacher_student"
+
 LEAST_NETWORKS = 3
 """Bins with counts in fewer networks than this have no meaningful error bar and are not drawn."""
 

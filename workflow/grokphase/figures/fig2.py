@@ -7,6 +7,8 @@ from matplotlib.pyplot import subplots
 from grokphase.drawing import Tables
 from grokphase.figures import style
 
+MODEL = "teacher_student"
+
 PANELS = (
     ("linear_overlap", r"linear component, $f\cdot H_1$"),
     ("cubic_overlap", r"cubic component, $f\cdot H_3$"),

@@ -9,6 +9,8 @@ from matplotlib.pyplot import subplots
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
 
+MODEL = "modular_addition"
+
 CLOSURE_WIDTHS = {"corrected": 3.0, "as_published": 1.2}
 AVERAGE_MARKERS = {"limit": "o", "two_point": "x"}
 AVERAGE_NAMES = {"limit": r"$P\to\infty$, closed form", "two_point": "two-point average"}

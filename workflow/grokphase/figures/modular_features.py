@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
 
+MODEL = "modular_addition"
+
 MOMENTS = ("start", "end")
 OPERANDS = {"first": (style.DISTINCT[0], "w_n"), "second": (style.DISTINCT[1], "v_m")}
 

@@ -13,6 +13,8 @@ from grokphase.drawing import ModularTables
 from grokphase.figures import style
 from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepancies
 
+MODEL = "modular_addition"
+
 START_MARKERS = {"prior": "^", "planted": "v"}
 START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted start"}
 START_COLOURS = {"prior": style.DISTINCT[6], "planted": style.DISTINCT[2]}

@@ -8,6 +8,8 @@ from grokphase.drawing import ModularTables
 from grokphase.figures import style
 from grokphase.parameters import is_prime
 
+MODEL = "modular_addition"
+
 LEVELS = ("(0,0)", "(0,k), (k,0)", "(k,k'), both non-zero")
 
 
