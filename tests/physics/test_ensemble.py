@@ -1,5 +1,7 @@
 """Ensembles of networks: sharding, adding networks, resuming and divergence change nothing."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,14 @@ from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.sampling.ensemble import Sampler, Schedule, count_overlaps
-from grokphase.sampling.kernels import Target, load
+from grokphase.sampling.kernels import Info, Kernel, State, Target, load
 from grokphase.specifications.dataset import DatasetSpecification
-from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
+from grokphase.specifications.training import (
+    Annealing,
+    Networks,
+    PlantedStart,
+    TrainingSpecification,
+)
 from grokphase.storage import read_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
@@ -348,3 +355,82 @@ def test_overlaps_are_counted_as_by_numpy():
 def test_overlaps_beyond_the_bins_are_counted_on_their_side(size):
     counts = np.asarray(count_overlaps(jnp.array([size, size, -size * 1.001])))
     assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)
+
+
+# --- annealing ------------------------------------------------------------------------------------
+
+
+class Noise(NamedTuple):
+    noise: jax.Array
+
+
+def recorded_noises(ratios, burn_in=6, draws=4, thin=2, stop_after=None):
+    """Noise of every kernel step of an ensemble whose positions record it, [networks, steps].
+
+    With `stop_after` blocks the run is interrupted there and another sampler goes on.
+    """
+    steps = burn_in + draws
+
+    def make_kernel(data, is_burn_in):
+        def step(key, state):
+            number = state.position[0].astype(int)
+            position = state.position.at[number + 1].set(data.noise).at[0].add(1)
+            return state._replace(position=position), Info(jnp.ones(()), jnp.zeros(()))
+
+        return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
+
+    def sampler():
+        return Sampler(
+            make_kernel=make_kernel,
+            observe=lambda data, x, potential: (x[:1], x),
+            observable_count=1,
+            schedule=Schedule(burn_in=burn_in, draws=draws, thin=thin, block=2),
+        )
+
+    blocks = []
+
+    def after_block(ensemble):
+        # The states' memory is given to the next block.
+        blocks.append(ensemble._replace(state=jax.tree.map(jnp.copy, ensemble.state)))
+
+    keys = jax.random.split(jax.random.key(0), len(ratios))
+    start = sampler().start(jnp.zeros((len(ratios), steps * thin + 1)), Noise(jnp.ones(())))
+    data, ratios = Noise(jnp.asarray(0.5)), None if ratios == [1] else jnp.asarray(ratios)
+    ensemble = sampler().run(keys, start, data, after_block, ratios)
+    if stop_after is not None:
+        ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None, ratios)
+    return np.asarray(ensemble.state.position)[:, 1:]
+
+
+def test_noise_moves_geometrically_during_burn_in_and_then_stays():
+    noise = recorded_noises([4.0, 0.25, 1.0])
+    left = np.maximum(1 - np.arange(1, 21) / 12, 0)
+    expected = 0.5 * np.array([4.0, 0.25, 1.0])[:, None] ** left
+    np.testing.assert_allclose(noise, expected, rtol=1e-6)
+    np.testing.assert_allclose(noise[:, 11:], 0.5, rtol=1e-6)
+    assert (noise[:, 12:] == 0.5).all()
+
+
+def test_noise_stays_where_nothing_anneals():
+    assert (recorded_noises([1]) == 0.5).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_an_interrupted_annealing_goes_on_where_it_was(blocks):
+    ratios = [4.0, 0.25]
+    np.testing.assert_array_equal(
+        recorded_noises(ratios), recorded_noises(ratios, stop_after=blocks)
+    )
+
+
+def test_annealed_networks_change_none_of_the_others(train):
+    """Bit for bit; and what they do themselves is not what the constant noise does."""
+    annealed = specification(
+        networks=Networks(prior=1, planted=1, cooled=1, heated=1),
+        annealing=Annealing(highest_noise=4.0, lowest_noise=0.05),
+    )
+    alone = rows(train(specification(), name="alone"))
+    together = rows(train(annealed, name="annealed"))
+    assert {identity: together[identity] for identity in alone} == alone
+    losses = [tuple(row["train_loss"]) for row in together.values()]
+    assert len(set(losses)) == 12

@@ -100,6 +100,48 @@ def test_a_figure_of_the_other_model_is_refused():
         load_config(raw | {"figures": {"fig1": {"experiment": "e"}}})
 
 
+def test_a_figure_of_networks_is_refused_for_theory_alone():
+    figures = {"modular_network": {"experiment": "e"}}
+    raw = {"experiments": {"e": TRAINED}, "scales": {"paper": {}}, "figures": figures}
+    assert load_config(raw).figures
+    with pytest.raises(GrokphaseError, match=r"modular_network draws sampled networks, but e is"):
+        load_config(raw | {"experiments": {"e": SMALL}})
+
+
+ANNEALED = TRAINED | {
+    "networks": {"prior": 1, "planted": 1, "cooled": 2},
+    "annealing": {"highest_noise": 0.3, "lowest_noise": 0.1},
+}
+
+
+def test_annealed_networks_are_networks_of_their_dataset():
+    specification = load(ANNEALED).training("e", "noise~0.15")
+    assert specification.networks.starts() == [
+        ("prior", 0), ("planted", 0), ("cooled", 0), ("cooled", 1)
+    ]  # fmt: skip
+    assert specification.annealing.noise("cooled") == 0.3
+    assert specification.annealing.noise("heated") == 0.1
+    assert specification.annealing.noise("prior") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annealing": None}, "experiments.e: annealing is missing: networks.cooled need"),
+        ({"networks__cooled": 0}, "annealing is given, but networks.cooled and .* are both 0"),
+        ({"annealing__highest_noise": 0.19}, "annealing.highest_noise=0.19 is below .* 0.2"),
+        ({"annealing__lowest_noise": 0.16}, "annealing.lowest_noise=0.16 is above .* 0.15"),
+        ({"annealing__lowest_noise": -1.0}, "annealing.lowest_noise: .*greater than 0"),
+        ({"annealing__lowest_noice": 1.0}, "lowest_noice: .*did you mean 'lowest_noise'"),
+        ({"sampler__burn_in": 0}, "annealing happens during burn-in"),
+        ({"networks__heatd": 1}, "networks.heatd: .*did you mean 'heated'"),
+    ],
+)
+def test_annealing_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(GrokphaseError, match=message):
+        load(ANNEALED, **changes)
+
+
 def test_size_is_not_swept_where_networks_are_trained():
     sweep = {"noise": [0.2], "prime": [5, 7]}
     with pytest.raises(GrokphaseError, match="prime cannot be swept"):

@@ -64,6 +64,7 @@ from grokphase.specifications.theory import (
     TheorySpecification,
 )
 from grokphase.specifications.training import (
+    Annealing,
     Networks,
     PlantedStart,
     PlantedWaves,
@@ -82,16 +83,26 @@ def figure_names() -> list[str]:
     return sorted(p.stem for p in _FIGURES.glob("*.py") if p.stem not in {"__init__", "style"})
 
 
-def figure_model(name: str) -> str:
-    """The model that a figure draws: the constant MODEL of its module, which is not imported."""
+def _figure_constants(name: str, constant: str) -> list[Any]:
+    """Values given to a constant in a figure's module, which is not imported."""
     tree = ast.parse((_FIGURES / f"{name}.py").read_text())
-    values = [
+    return [
         node.value.value
         for node in tree.body
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Constant)
-        and any(isinstance(target, ast.Name) and target.id == "MODEL" for target in node.targets)
+        and any(isinstance(target, ast.Name) and target.id == constant for target in node.targets)
     ]
+
+
+def draws_networks(name: str) -> bool:
+    """Whether a figure cannot be drawn from theory alone: DRAWS_NETWORKS = True in its module."""
+    return _figure_constants(name, "DRAWS_NETWORKS") == [True]
+
+
+def figure_model(name: str) -> str:
+    """The model that a figure draws: the constant MODEL of its module."""
+    values = _figure_constants(name, "MODEL")
     if len(values) != 1:
         raise GrokphaseError(
             f"figures/{name}.py must say which model it draws, once: MODEL = "
@@ -159,6 +170,9 @@ class BaseExperiment(BaseModel):
     seed: int = Field(ge=0, strict=True, description="Seed of datasets, starts and dynamics.")
     datasets: PositiveCount = Field(description="Number of datasets.")
     networks: Networks = Field(description="Networks per dataset, by kind of start.")
+    annealing: Annealing | None = Field(
+        default=None, description="Where networks.cooled and networks.heated begin."
+    )
     subsets: int = Field(
         default=5,
         ge=2,
@@ -228,7 +242,7 @@ class TeacherStudentExperiment(BaseExperiment):
         """Settings of the file that contradict one another, beyond those of every experiment."""
         problems = []
         networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
-        if networks["prior"] == 0 and networks["planted"] == 0:
+        if not any(networks.values()):
             problems.append("networks.prior and networks.planted are both 0: train at least one")
         bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
         if _is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
@@ -265,7 +279,7 @@ class ModularAdditionExperiment(BaseExperiment):
     @staticmethod
     def contradictions(raw: Mapping[str, Any]) -> list[str]:
         """Settings of the file that contradict one another, beyond those of every experiment."""
-        trains = any(_is_count(n) for n in _mapping(raw.get("networks")).values())
+        trains = _trains(raw)
         if trains and raw.get("sampler") is None:
             return ["sampler is missing: the networks need one"]
         if not trains and raw.get("sampler") is not None:
@@ -404,6 +418,7 @@ class Config(BaseModel):
             kernel=sampler,
             networks=one.networks,
             planted=one.planted,
+            annealing=one.annealing,
         )
 
     def aggregation(self, experiment: str, point: str) -> AggregationSpecification:
@@ -562,7 +577,31 @@ def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
             f"the networks of {datasets} datasets do not split evenly over {subsets} subsets: "
             "make datasets a multiple of subsets"
         )
-    return problems + kind.contradictions(raw)
+    return problems + _annealing_problems(raw) + kind.contradictions(raw)
+
+
+def _annealing_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Whether annealed networks have somewhere to begin, beyond every noise of the sweep."""
+    networks, annealing = _mapping(raw.get("networks")), raw.get("annealing")
+    annealed = [kind for kind in ("cooled", "heated") if _is_count(networks.get(kind))]
+    if annealing is None:
+        return [
+            f"annealing is missing: networks.{kind} need its highest_noise and lowest_noise"
+            for kind in annealed[:1]
+        ]
+    if not annealed:
+        return ["annealing is given, but networks.cooled and networks.heated are both 0"]
+    problems = []
+    if _mapping(raw.get("sampler")).get("burn_in") == 0:
+        problems.append("annealing happens during burn-in: sampler.burn_in must not be 0")
+    noises = _mapping(raw.get("sweep")).get("noise")
+    noises = [n for n in noises if _is_number(n)] if isinstance(noises, list) else []
+    highest, lowest = (_mapping(annealing).get(f"{end}_noise") for end in ("highest", "lowest"))
+    if noises and _is_number(highest) and highest < max(noises):
+        problems.append(f"annealing.highest_noise={highest} is below the sweep's {max(noises)}")
+    if noises and _is_number(lowest) and lowest > min(noises):
+        problems.append(f"annealing.lowest_noise={lowest} is above the sweep's {min(noises)}")
+    return problems
 
 
 def _figure_problems(
@@ -584,6 +623,11 @@ def _figure_problems(
         problems.append(
             f"figures.{name}.experiment: {name} draws experiments of the model "
             f"{figure_model(name)}, but {drawn} is of {model}"
+        )
+    elif known and draws_networks(name) and not _trains(experiment):
+        problems.append(
+            f"figures.{name}.experiment: {name} draws sampled networks, but {drawn} is theory "
+            f"only; give experiments.{drawn} networks and a sampler, or draw another experiment"
         )
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
     if baseline and experiment.get("model") == "modular_addition":
@@ -608,8 +652,18 @@ def _figure_problems(
     return problems
 
 
+def _trains(experiment: Mapping[str, Any]) -> bool:
+    """Whether an experiment as written samples networks."""
+    default = experiment.get("model") == "teacher_student" and "networks" not in experiment
+    return default or any(_is_count(n) for n in _mapping(experiment.get("networks")).values())
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_count(value: Any) -> bool:
@@ -719,4 +773,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
                     break
         else:
             return []
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    for option in get_args(kind) or (kind,):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return list(option.model_fields)
+    return []

@@ -40,7 +40,8 @@ class Tables(NamedTuple):
 
 
 class ModularTables(NamedTuple):
-    """What figures of modular addition are drawn from; every table has noise and prime.
+    """What figures of modular addition are drawn from; every table has noise, prime and
+    train_fraction.
 
     parameters : of the first line drawn; its noise is not used.
     histogram ... diagnostics : sampled networks (schemas in grokphase.tables.modular_aggregates),
@@ -53,6 +54,7 @@ class ModularTables(NamedTuple):
     outputs: pd.DataFrame
     starts: pd.DataFrame
     neurons: pd.DataFrame
+    eigenvalues: pd.DataFrame
     diagnostics: pd.DataFrame
     branches: pd.DataFrame
     landscapes: pd.DataFrame
@@ -61,7 +63,10 @@ class ModularTables(NamedTuple):
     spectrum: pd.DataFrame
 
 
-LABELS = {"teacher_student": ("noise", "cubic_strength"), "modular_addition": ("noise", "prime")}
+LABELS = {
+    "teacher_student": ("noise", "cubic_strength"),
+    "modular_addition": ("noise", "prime", "train_fraction"),
+}
 """Parameters that label the rows of every table, by model."""
 
 
@@ -110,6 +115,7 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
             of_points("outputs", aggregates.OUTPUTS),
             of_points("starts", modular_aggregates.STARTS),
             of_points("neurons", modular_aggregates.NEURONS),
+            of_points("eigenvalues", modular_aggregates.EIGENVALUES),
             of_points("diagnostics", diagnostics),
             of_lines("branches", modular_theory.BRANCHES),
             of_lines("landscapes", modular_theory.LANDSCAPES),

@@ -53,7 +53,7 @@ class Layout:
 
 AGGREGATES = {
     "teacher_student": ("histogram", "outputs", "diagnostics"),
-    "modular_addition": ("histogram", "outputs", "starts", "neurons", "diagnostics"),
+    "modular_addition": ("histogram", "outputs", "starts", "neurons", "eigenvalues", "diagnostics"),
 }
 """Tables of a point, by model."""
 

@@ -31,6 +31,7 @@ def aggregate(
     outputs_file: Path,
     starts_file: Path,
     neurons_file: Path,
+    eigenvalues_file: Path,
     diagnostics_file: Path,
 ) -> None:
     """Combine the shards of one point, together and by kind of start.
@@ -45,6 +46,7 @@ def aggregate(
     write_table(outputs_file, outputs(networks, specification), provenance)
     write_table(starts_file, starts(networks, specification), provenance)
     write_table(neurons_file, neurons(shards), provenance)
+    write_table(eigenvalues_file, eigenvalues(shards), provenance)
     table = diagnostics(networks, specification, OBSERVABLES[specification.model])
     report(table)
     write_table(diagnostics_file, table, provenance)
@@ -104,6 +106,21 @@ def starts(networks: Networks, specification: AggregationSpecification) -> pa.Ta
             means = [half.mean() if half.size else np.nan for half in halves]
             rows.append({"start": kind} | row | {"first_half": means[0], "second_half": means[1]})
     return pa.Table.from_pylist(rows, schema=tables.STARTS)
+
+
+def eigenvalues(shards: pa.Table) -> pa.Table:
+    """Mean over networks of the kernel's eigenvalue on every target mode, by kind of start."""
+    values, kinds = matrix(shards, "target_eigenvalues"), np.array(shards["start"].to_pylist())
+    rows = []
+    for kind in sorted(set(kinds.tolist()), reverse=True):
+        of_kind = values[kinds == kind].astype(np.float64)
+        count = len(of_kind)
+        error = of_kind.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else of_kind[0] * np.nan
+        rows += [
+            {"start": kind, "frequency": k, "eigenvalue": value, "error": one}
+            for k, (value, one) in enumerate(zip(of_kind.mean(axis=0), error, strict=True), 1)
+        ]
+    return pa.Table.from_pylist(rows, schema=tables.EIGENVALUES)
 
 
 def neurons(shards: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ from grokphase.sampling.checkpoint import Arrays, Checkpoint
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.random_keys import fold_in_name, network_key
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import STARTS, TrainingSpecification
 from grokphase.storage import digest, write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
@@ -75,7 +75,7 @@ def train(
                 saved = time.monotonic()
 
         try:
-            ensemble = sampler.run(keys, ensemble, data, after_block)
+            ensemble = sampler.run(keys, ensemble, data, after_block, _noise_ratios(specification))
         except DivergenceError as error:
             raise DivergenceError(
                 f"training at {specification.point}, dataset {dataset}: {error}, with the sampler "
@@ -163,11 +163,32 @@ def _starting_positions(
     keys = _network_keys(specification, dataset)
     positions = [
         model.start(
-            fold_in_name(key, "start"), kind, specification.parameters, data, specification.planted
+            fold_in_name(key, "start"),
+            STARTS[kind],
+            specification.parameters.model_copy(update={"noise": noise}),
+            data,
+            specification.planted,
         )
-        for key, (kind, _) in zip(keys, specification.networks.starts(), strict=True)
+        for key, (kind, _), noise in zip(
+            keys, specification.networks.starts(), _first_noises(specification), strict=True
+        )
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *positions)
+
+
+def _first_noises(specification: TrainingSpecification) -> list[float]:
+    """Noise at which every network of a dataset begins."""
+    own, annealing = specification.parameters.noise, specification.annealing
+    return [
+        (annealing.noise(kind) if annealing else None) or own
+        for kind, _ in specification.networks.starts()
+    ]
+
+
+def _noise_ratios(specification: TrainingSpecification) -> jax.Array | None:
+    """Noise at the beginning of burn-in over the point's own [networks]; None if none anneals."""
+    ratios = np.array(_first_noises(specification)) / specification.parameters.noise
+    return None if (ratios == 1).all() else jnp.asarray(ratios, jnp.float32)
 
 
 def _start(

@@ -14,23 +14,32 @@ from grokphase.figures import style
 from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepancies
 
 MODEL = "modular_addition"
+DRAWS_NETWORKS = True
 
 START_MARKERS = {"prior": "^", "planted": "v"}
 START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted start"}
 START_COLOURS = {"prior": style.DISTINCT[6], "planted": style.DISTINCT[2]}
+ANNEALED = {
+    "cooled": ("<", style.DISTINCT[3], "networks, cooled from above"),
+    "heated": (">", style.DISTINCT[4], "networks, heated from below"),
+}
 LEAST_COUNT = 10
 """Bins in which fewer modes were counted have no meaningful error bar and are not drawn."""
 
 
 def draw(tables: ModularTables) -> Figure:
-    """(a) a(noise); (b) the difference from theory; (c), (d) distribution of the mode powers."""
-    figure, grid = subplots(2, 2, figsize=(9.6, 7.4))
+    """(a) a(noise); (b) the difference from theory; (c) the same for annealed networks;
+    (d), (e) distribution of the mode powers; (f) the kernel's eigenvalue on every target mode."""
+    figure, grid = subplots(2, 3, figsize=(14, 7.4))
     _discrepancy(grid[0, 0], tables)
     _difference(grid[0, 1], tables)
+    _hysteresis(grid[0, 2], tables)
     noises = sorted(tables.starts["noise"].unique())
-    _marginals(grid[1, 0], tables, [noises[0], noises[len(noises) // 2], noises[-1]])
-    _joint(grid[1, 1], tables, noises[len(noises) // 2])
-    for letter, axes in zip("abcd", grid.flat, strict=True):
+    middle = noises[len(noises) // 2]
+    _marginals(grid[1, 0], tables, list(dict.fromkeys([noises[0], middle, noises[-1]])))
+    _joint(grid[1, 1], tables, middle)
+    _eigenvalues(grid[1, 2], tables, noises)
+    for letter, axes in zip("abcdef", grid.flat, strict=True):
         title = axes.get_title()
         axes.set_title("")
         axes.set_title(f"({letter})  {title}", loc="left", fontsize=9, pad=12)
@@ -39,7 +48,7 @@ def draw(tables: ModularTables) -> Figure:
 
 def _discrepancy(axes: Axes, tables: ModularTables) -> None:
     discrepancies(axes, tables)
-    for start, points in _measured(tables).items():
+    for start, points in _both_starts(tables).items():
         _points(axes, points.index, points["mean"], points["subset_error"], start)
     axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7)
 
@@ -61,7 +70,7 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
     for name, (curve, colour, line) in lines.items():
         axes.plot(exact.index, curve - exact, color=colour, linestyle=line, label=name)
     largest = 0.0
-    for start, points in _measured(tables).items():
+    for start, points in _both_starts(tables).items():
         difference = points["mean"] - exact.loc[points.index]
         _points(axes, points.index, difference, points["subset_error"], start)
         largest = max(largest, float(difference.abs().max()))
@@ -73,6 +82,46 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
                 loc="best")  # fmt: skip
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.set_title("difference from the corrected closure")
+
+
+def _hysteresis(axes: Axes, tables: ModularTables) -> None:
+    """Annealed networks, relative to the corrected closure with exact quadrature."""
+    rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
+    exact = rows.set_index("noise")["discrepancy"]
+    axes.axhline(0, color=CLOSURE_COLOURS["corrected"], label="corrected")
+    for kind, (marker, colour, name) in ANNEALED.items():
+        points = _measured(tables).get(kind)
+        if points is not None:
+            difference = points["mean"] - exact.loc[points.index]
+            axes.errorbar(
+                points.index, difference, yerr=points["subset_error"], capsize=2, color=colour,
+                marker=marker, markerfacecolor="none", linewidth=0.9, label=name,
+            )  # fmt: skip
+    axes.set_xlim(exact.index.min(), exact.index.max())
+    axes.set_xlabel(r"noise, $\sigma^2$")
+    axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    axes.legend(fontsize=7)
+    axes.set_title("hysteresis: networks annealed through the transition")
+
+
+def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
+    """lambda of every target mode in the planted networks, against the corrected closure."""
+    rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
+    exact = rows.set_index("noise")["eigenvalue"]
+    for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
+        axes.axhline(exact.loc[noise], color=colour, linewidth=0.9)
+        seen = tables.eigenvalues.query("start == 'planted' and noise == @noise")
+        axes.errorbar(
+            seen["frequency"], seen["eigenvalue"], yerr=seen["error"], color=colour, capsize=2,
+            marker="v", markersize=3, linestyle="none", markerfacecolor="none",
+            label=rf"$\sigma^2={noise:.3g}$",
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_xlabel("frequency of the target mode, $k$")
+    axes.set_ylabel(r"$\lambda_k=\langle\phi_{kk},Q\,\phi_{kk}\rangle$")
+    axes.legend(fontsize=7, ncols=2)
+    axes.set_title("degeneracy, planted start (lines: corrected)")
 
 
 def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
@@ -120,6 +169,7 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
 def _joint(axes: Axes, tables: ModularTables, noise: float) -> None:
     """Joint density of both operands' root powers: networks in colour, theory as contours."""
     sampled = tables.histogram[tables.histogram["noise"] == noise]
+    sampled = sampled[sampled["start"].isin(START_MARKERS)]
     mean = sampled.groupby(["first_root_power", "second_root_power"])["density"].mean().unstack()
     image = axes.pcolormesh(
         mean.index, mean.columns, mean.to_numpy().T, norm=LogNorm(1e-3, 1e1), cmap="Greys",
@@ -154,6 +204,12 @@ def _measured(tables: ModularTables) -> dict[str, pd.DataFrame]:
     """Sampled a by kind of start, indexed by noise."""
     rows = tables.starts[tables.starts["observable"] == "discrepancy"]
     return {str(start): group.set_index("noise") for start, group in rows.groupby("start")}
+
+
+def _both_starts(tables: ModularTables) -> dict[str, pd.DataFrame]:
+    """`_measured` of the networks that are not annealed."""
+    measured = _measured(tables)
+    return {start: measured[start] for start in START_MARKERS if start in measured}
 
 
 def _points(axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, start: str) -> None:

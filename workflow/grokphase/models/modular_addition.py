@@ -197,6 +197,17 @@ def fourier_power(weights: ArrayLike) -> Array:
     return jnp.abs(jnp.fft.rfft(weights, axis=-1) / weights.shape[-1]) ** 2
 
 
+def target_eigenvalues(first: ArrayLike, second: ArrayLike, readout_variance: float) -> Array:
+    """<phi_kk, Q phi_kk> = 4 P^2 sigma_a^2 <|w_k|^2 |v_k|^2> for k = 1 ... P//2, [..., P//2].
+
+    The average is over the neurons, of weights [..., N, P]; phi_kk are the target's modes. Under
+    the prior it is 4 sigma_a^2 for every k.
+    """
+    powers = fourier_power(first) * fourier_power(second)
+    prime = np.shape(first)[-1]
+    return 4 * prime**2 * readout_variance * jnp.mean(powers[..., 1:], axis=-2)
+
+
 def sextic_penalty(first: Array, second: Array, decay: float) -> Array:
     """Gamma = P sum_k (gamma/6)(|w_k|^6 + |v_k|^6), over all P modes and all neurons."""
     prime = first.shape[-1]
@@ -527,10 +538,11 @@ def observables(
 def saved(
     start: ModularNetwork, end: ModularNetwork, parameters: ModularAddition
 ) -> dict[str, NDArray[np.float32]]:
-    """Input weights, at start and end, of the neurons most concentrated on one frequency.
+    """What is kept of the networks' weights; positions have a leading axis [networks].
 
-    Positions have a leading axis [networks]. neurons: [networks, k * 2 * 2 * P], the flattened
-    axes being neuron, moment (start, end), operand (first, second) and n.
+    neurons : [networks, k * 2 * 2 * P], input weights of the neurons most concentrated on one
+        frequency, the flattened axes being neuron, moment (start, end), operand (first, second), n.
+    target_eigenvalues : [networks, P//2], at the end, see `target_eigenvalues`.
     """
 
     def operands(position: ModularNetwork) -> Any:
@@ -544,4 +556,9 @@ def saved(
         [np.take_along_axis(operands(start), index, 1), np.take_along_axis(final, index, 1)],
         axis=2,
     )
-    return {"neurons": kept.reshape(kept.shape[0], -1).astype(np.float32)}
+    return {
+        "neurons": kept.reshape(kept.shape[0], -1).astype(np.float32),
+        "target_eigenvalues": np.asarray(
+            target_eigenvalues(end.first, end.second, parameters.readout_variance), np.float32
+        ),
+    }

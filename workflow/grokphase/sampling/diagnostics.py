@@ -108,12 +108,12 @@ def _start_difference(
     means: NDArray[np.float64], datasets: NDArray[np.integer], starts: NDArray[np.str_]
 ) -> float:
     """Mean of planted less mean of prior starts, over its standard error between datasets."""
-    planted = starts == "planted"
-    both = [d for d in np.unique(datasets) if len(set(planted[datasets == d])) == 2]
+    planted, prior = starts == "planted", starts == "prior"
+    both = np.intersect1d(datasets[planted], datasets[prior])
     if len(both) < 3:
         return float("nan")
     differences = [
-        means[planted & (datasets == d)].mean() - means[~planted & (datasets == d)].mean()
+        means[planted & (datasets == d)].mean() - means[prior & (datasets == d)].mean()
         for d in both
     ]
     error = np.std(differences, ddof=1) / np.sqrt(len(both))

@@ -108,13 +108,23 @@ class Sampler:
             first: jax.Array,
             count: jax.Array,
             data: Any,
+            noise_ratios: jax.Array | None,
             burn_in: bool,
         ) -> tuple[State, tuple[jax.Array, ...]]:
             """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
-            kernel = make_kernel(data, burn_in)
+            fixed = make_kernel(data, burn_in)
 
-            def one_network(key: jax.Array, state: State) -> tuple[State, tuple[jax.Array, ...]]:
+            def one_network(
+                key: jax.Array, state: State, ratio: jax.Array | None = None
+            ) -> tuple[State, tuple[jax.Array, ...]]:
                 def one_step(state: State, number: jax.Array) -> tuple[State, jax.Array]:
+                    kernel = fixed
+                    if ratio is not None:
+                        left = 1 - (number + 1) / (schedule.burn_in * schedule.thin)
+                        kernel = make_kernel(data._replace(noise=data.noise * ratio**left), burn_in)
+                        state = jax.lax.cond(
+                            ratio == 1, lambda s: s, lambda s: kernel.init(s.position), state
+                        )
                     state, info = kernel.step(jax.random.fold_in(key, number), state)
                     return state, info.acceptance
 
@@ -136,10 +146,11 @@ class Sampler:
                 )
                 return jax.lax.fori_loop(0, count, one_draw, (state, empty))
 
-            return over_networks(one_network)(keys, state)
+            annealed = () if noise_ratios is None else (noise_ratios,)
+            return over_networks(one_network)(keys, state, *annealed)
 
         self._initial = jax.jit(initial)
-        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=1)
+        self._advance = jax.jit(advance, static_argnums=6, donate_argnums=1)
 
     def start(self, positions: Position, data: Any) -> Ensemble:
         """An ensemble at its starting positions (pytree with leading axis [networks])."""
@@ -158,10 +169,13 @@ class Sampler:
         ensemble: Ensemble,
         data: Any,
         after_block: Callable[[Ensemble], None],
+        noise_ratios: jax.Array | None = None,
     ) -> Ensemble:
         """Advance to the end of the schedule, calling `after_block` after every block.
 
         keys [networks] : step s of a network uses fold_in(its key, s).
+        noise_ratios [networks] : noise at the beginning of burn-in over that at its end, which is
+            the field `noise` of the data; it moves geometrically. None: the noise is constant.
         Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
         proposal after burn-in.
         """
@@ -170,7 +184,13 @@ class Sampler:
             is_burn_in = ensemble.done < burn_in
             count = min(self.schedule.block, (burn_in if is_burn_in else total) - ensemble.done)
             state, measured = self._advance(
-                keys, ensemble.state, ensemble.done, count, data, is_burn_in
+                keys,
+                ensemble.state,
+                ensemble.done,
+                count,
+                data,
+                noise_ratios if is_burn_in else None,
+                is_burn_in,
             )
             observables, acceptance, counts = (np.asarray(array) for array in measured)
             observed = observables[:, :count]

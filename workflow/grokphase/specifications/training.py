@@ -39,10 +39,37 @@ class Networks(BaseModel):
 
     prior: int = Field(default=1, ge=0, strict=True, description="Started from the prior.")
     planted: int = Field(default=1, ge=0, strict=True, description="Started with droplets.")
+    cooled: int = Field(
+        default=0, ge=0, strict=True, description="Prior start, annealed from the highest noise."
+    )
+    heated: int = Field(
+        default=0, ge=0, strict=True, description="Planted start, annealed from the lowest noise."
+    )
 
     def starts(self) -> list[tuple[str, int]]:
         """(kind of start, index within the kind) of every network of a dataset, in order."""
-        return [(kind, i) for kind in ("prior", "planted") for i in range(getattr(self, kind))]
+        return [(kind, i) for kind in STARTS for i in range(getattr(self, kind))]
+
+
+STARTS = {"prior": "prior", "planted": "planted", "cooled": "prior", "heated": "planted"}
+"""Kind of start -> where its weights come from."""
+
+
+class Annealing(BaseModel):
+    """Noise from which cooled and heated networks reach their point's, geometrically, in burn-in.
+
+    A network of the ensemble at noise s_end whose annealing begins at s_0 takes step j = 1 ... b of
+    its burn-in at noise s_end (s_0/s_end)^(1 - j/b).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    highest_noise: Positive = Field(description="Noise at which cooled networks begin.")
+    lowest_noise: Positive = Field(description="Noise at which heated networks begin.")
+
+    def noise(self, kind: str) -> float | None:
+        """Noise at which the burn-in of a kind of start begins; None for the point's own."""
+        return {"cooled": self.highest_noise, "heated": self.lowest_noise}.get(kind)
 
 
 class TrainingSpecification(BaseModel):
@@ -65,3 +92,4 @@ class TrainingSpecification(BaseModel):
     thin: PositiveCount
     networks: Networks
     planted: PlantedStart | PlantedWaves
+    annealing: Annealing | None = None

@@ -37,6 +37,20 @@ first_half, second_half : means over the halves of the recorded draws; their dif
 networks still drift.
 """
 
+EIGENVALUES = pa.schema(
+    [
+        ("start", pa.string()),
+        ("frequency", pa.int32()),
+        ("eigenvalue", pa.float64()),
+        ("error", pa.float64()),
+    ]
+)
+"""Eigenvalue lambda_k of the kernel on the target's mode (k, k), k = 1 ... P//2, by kind of start.
+
+Mean over networks at the end of their dynamics, and its standard error. For prime P all are equal
+in the posterior's mean.
+"""
+
 NEURONS = pa.schema(
     [
         ("start", pa.string()),

@@ -25,6 +25,7 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
     "modular_addition": (
         ("power_counts", pa.list_(pa.int64())),
         ("neurons", pa.list_(pa.float32())),
+        ("target_eigenvalues", pa.list_(pa.float32())),
     ),
 }
 """Columns of each model; the first is its histogram, summed over draws.
@@ -32,6 +33,7 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
 overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q.
 power_counts [POWER_BINS^2 + 1] : modes of neurons counted per bin of (sqrt A, sqrt B).
 neurons [SAVED_NEURONS, 2, 2, P], flat : input weights at start and end, of both operands.
+target_eigenvalues [P//2] : eigenvalues of the network's kernel on the target's modes, at the end.
 """
 
 

@@ -1,0 +1,70 @@
+"""Modular addition trained on a part of the table: training pairs against held-out ones."""
+
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import ModularTables
+from grokphase.figures import style
+from grokphase.figures.modular_network import START_COLOURS, START_MARKERS, START_NAMES
+
+MODEL = "modular_addition"
+DRAWS_NETWORKS = True
+
+PAIRS: dict[str, tuple[str, Literal["-", "--"]]] = {
+    "train": ("training pairs", "-"),
+    "test": ("held-out pairs", "--"),
+}
+
+
+def draw(tables: ModularTables) -> Figure:
+    """(a) mean square error and (b) accuracy by share of the table, from both starts."""
+    figure, axes = subplots(1, 2, figsize=(8.6, 3.6))
+    noise = tables.starts["noise"].min()
+    rows = tables.starts[tables.starts["noise"] == noise]
+    _curves(axes[0], rows, "loss")
+    zero = 1 - 1 / tables.parameters.prime
+    axes[0].axhline(zero, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
+    axes[0].set_ylabel(r"loss of a pair, $\sum_p(y_p-f_p)^2$")
+    axes[0].set_ylim(0, None)
+    _curves(axes[1], rows, "accuracy")
+    chance = 1 / tables.parameters.prime
+    axes[1].axhline(chance, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
+    axes[1].set_ylabel("share of pairs classified correctly")
+    axes[1].set_ylim(0, 1.05)
+    handles = [
+        Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
+               markerfacecolor="none", label=START_NAMES[start])
+        for start, marker in START_MARKERS.items()
+    ]  # fmt: skip
+    handles += [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in
+                PAIRS.values()]  # fmt: skip
+    handles.append(
+        Line2D([], [], color=style.DISTINCT[0], linestyle=":", label="no output (a), chance (b)")
+    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    for letter, one in zip("ab", axes, strict=True):
+        one.set_xlabel("share of the table trained on")
+        one.set_title(f"({letter})", loc="left", fontsize=9)
+    figure.suptitle(
+        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$, $\sigma^2={noise:.3g}$",
+        fontsize=9,
+    )
+    return figure
+
+
+def _curves(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
+    for start, marker in START_MARKERS.items():
+        of_start = rows[rows["start"] == start]
+        for pairs, (_, line) in PAIRS.items():
+            drawn = of_start[of_start["observable"] == f"{pairs}_{quantity}"]
+            drawn = drawn.sort_values("train_fraction")
+            axes.errorbar(
+                drawn["train_fraction"], drawn["mean"], yerr=drawn["subset_error"], capsize=2,
+                color=START_COLOURS[start], marker=marker, linestyle=line, linewidth=0.9,
+                elinewidth=0.8, markerfacecolor="none",
+            )  # fmt: skip
