@@ -106,3 +106,21 @@ def test_composite_modulus_breaks_the_degeneracy():
     assert spread == {13: 1, 15: 3}
     # The Gaussian prior itself does not notice: three levels at P = 15 too.
     assert len(kernel.levels(kernel.prior_kernel(15))) == 3
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_the_prior_kernel_memorises(fraction):
+    """Trained on a part of the table, Gaussian-process regression gets every training pair right
+    and no other: a label occurs once in each row and column, so its neighbours speak against it."""
+    prime, noise = 11, 1e-3
+    pairs = np.add.outer(np.arange(prime), np.arange(prime)).ravel() % prime
+    target = np.eye(prime)[pairs] - 1 / prime
+    order = np.random.default_rng(1).permutation(prime**2)
+    train, held_out = np.split(order, [round(fraction * prime**2)])
+    covariance = kernel.prior_kernel(prime)
+    inner = covariance[np.ix_(train, train)] + noise * np.eye(len(train))
+    output = covariance[:, train] @ np.linalg.solve(inner, target[train])
+    correct = output.argmax(axis=1) == pairs
+    assert correct[train].all()
+    assert not correct[held_out].any()
+    assert output[held_out, pairs[held_out]].mean() < 0

@@ -118,6 +118,7 @@ def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None
             label=rf"$\sigma^2={noise:.3g}$",
         )  # fmt: skip
     axes.set_yscale("log")
+    axes.set_ylim(exact.loc[noises].min() / 10, None)
     axes.set_xlabel("frequency of the target mode, $k$")
     axes.set_ylabel(r"$\lambda_k=\langle\phi_{kk},Q\,\phi_{kk}\rangle$")
     axes.legend(fontsize=7, ncols=2)
@@ -149,7 +150,7 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
                 markerfacecolor="none",
             )
         axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
-    axes.set_ylim(-3, 21)
+    axes.set_ylim(-3, 26)
     axes.set_xlabel(r"root power of a mode, $|w_k|/\sqrt{W}$,  $W=\sqrt{3/\gamma}$")
     axes.set_ylabel(r"$-\log p$  (nats)")
     handles = axes.get_legend_handles_labels()[0]
