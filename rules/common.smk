@@ -15,7 +15,9 @@ from grokphase.layout import (
     parse_range,
 )
 from grokphase.layout import range_name
+from grokphase import resources
 from grokphase.provenance import code_digest
+from grokphase.resources import memory_request, time_request
 
 PYTHON = sys.executable
 
@@ -94,6 +96,16 @@ def training_code(wildcards):
         f"grokphase.models.{one.model}",
         f"grokphase.sampling.kernels.{one.sampler.kernel}",
     )
+
+
+def training_resources(wildcards):
+    specification = CONFIG.training(wildcards.experiment, wildcards.point)
+    return resources.training(specification, len(parse_range(wildcards.datasets)))
+
+
+def baseline_resources(wildcards):
+    points = CONFIG.experiments[wildcards.experiment].points().values()
+    return resources.baseline(next(iter(points)).train_size)
 
 
 def shard_files(wildcards):

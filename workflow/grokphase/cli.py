@@ -45,12 +45,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except GrokphaseError as error:
-            _fail(str(error))
+            _fail(str(error), error.exit_status)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -197,7 +197,8 @@ def train(
 
     \b
     An interrupted job that is run again continues from its checkpoint, and its shard is byte for
-    byte that of an uninterrupted one. The dynamics of a network depend only on the experiment, its
+    byte that of an uninterrupted one. After SIGTERM or SIGUSR1 it saves its state at once and ends
+    with exit status 75: run it again. The dynamics of a network depend only on the experiment, its
     seed, the point, the dataset, the kind of start and the network's index: neither on the range
     given here nor on what else runs.
 
@@ -242,6 +243,7 @@ def train(
 @_selection("experiment", "point")
 @click.option("--shards", help="Comma-separated shards of the point.")
 @click.option("--output-folder", type=PATH, help="Folder of the tables.")
+@click.option("--checkpoints", type=PATH, help="Folder of the states of the training jobs.")
 def aggregate(
     config: Path,
     scale: str,
@@ -250,8 +252,15 @@ def aggregate(
     specification: str | None,
     shards: str | None,
     output_folder: Path | None,
+    checkpoints: Path | None,
 ) -> None:
-    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ..."""
+    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ...
+
+    The states of their finished training jobs are then deleted.
+    """
+    from grokphase.sampling.checkpoint import checkpoint_of
+    from grokphase.storage import provenance
+
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, point=point)
@@ -262,6 +271,7 @@ def aggregate(
         ranges = settings.experiments[experiment].shards()
         files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
         folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
+        checkpoints = checkpoints or Path(layout.checkpoints(experiment))
     else:
         wanted = _parse(AggregationSpecification, specification)
         if shards is None or output_folder is None:
@@ -271,6 +281,9 @@ def aggregate(
         files = [Path(name) for name in shards.split(",")]
     module = importlib.import_module(f"grokphase.{AGGREGATION_STAGES[wanted.model]}")
     module.aggregate(wanted, files, *(folder / f"{t}.parquet" for t in AGGREGATES[wanted.model]))
+    if checkpoints is not None:
+        for file in files:
+            checkpoint_of(checkpoints, provenance(file)).remove()
 
 
 @cli.command()
