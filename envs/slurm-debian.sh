@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs SLURM (controller, node daemon, commands) and munge on Debian or Ubuntu, for tests/cluster.
+# Installs SLURM (controller, node daemon, commands) and munge on Debian or Ubuntu, for the tests.
 # Nothing is started: the tests start their own daemons on this machine alone, and stop them.
 set -eu
 if [ "$(id -u)" -ne 0 ]; then

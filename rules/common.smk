@@ -1,5 +1,6 @@
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from grokphase.layout import (
     parse_range,
 )
 from grokphase.layout import range_name
-from grokphase import resources
+from grokphase import resources, slurm
 from grokphase.provenance import code_digest
 from grokphase.resources import memory_request, time_request
 
@@ -52,6 +53,42 @@ def check_results_folder():
 
 
 check_results_folder()
+
+
+def check_cluster():
+    """End the run before any job if SLURM does not know the partition or the account."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    defaults = workflow.resource_settings.default_resources
+    partition, account = (
+        defaults[name].value if name in defaults else None
+        for name in ("slurm_partition", "slurm_account")
+    )
+    problems = slurm.problems(partition, account, next(profile_names(), "the profile"))
+    if problems:
+        stop("\n  ".join(problems))
+
+
+def profile_names():
+    """Folders given with --profile."""
+    for name, value in zip(sys.argv, sys.argv[1:] + [""]):
+        if name == "--profile":
+            yield value
+        elif name.startswith("--profile="):
+            yield name.partition("=")[2]
+
+
+def report_full_disk():
+    """Say so if jobs failed because there is no space, which their own logs may lack."""
+    free = shutil.disk_usage(LAYOUT.base).free / 2**20
+    if free < 1:
+        print(
+            f"Error: no space is left on the disk of {Path(LAYOUT.base).resolve()} "
+            f"({free:.1f} MiB free); what was finished is kept: free some space and run the same "
+            "command again",
+            file=sys.stderr,
+        )
+
 
 # Jobs run this project's package with the Python of this process, or with that of the
 # deployment (conda, container) the user asked for.

@@ -18,13 +18,13 @@ MEMORY_MARGIN = 1.35
 TIME_MARGIN = 3.0
 """Time asked for over time expected: nodes are slower, shared, or wait for storage."""
 
-SNAKEMAKE_MEMORY = 120.0
+SNAKEMAKE_MEMORY = 100.0
 """MiB that Snakemake itself needs beside a job, on a cluster."""
 
 TRAINING_START = 5.0
 """Seconds until a training job draws: imports and compilation."""
 
-TRAINING_MEMORY = 310.0
+TRAINING_MEMORY = 360.0
 """MiB of a training job with the smallest networks."""
 
 SECONDS = {
@@ -81,4 +81,4 @@ def memory_request(expected: float, attempt: int) -> int:
 
 def time_request(expected: float, attempt: int) -> int:
     """Time to ask for in minutes; as much again on every further attempt."""
-    return math.ceil((expected * TIME_MARGIN + 60) * attempt / 60)
+    return math.ceil((expected * TIME_MARGIN / 60 + 4) * attempt)

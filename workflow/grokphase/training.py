@@ -1,6 +1,7 @@
 """The training stage: networks of one point of a sweep on a range of datasets, to one shard."""
 
 import importlib
+import logging
 import time
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,8 @@ from grokphase.specifications.training import TrainingSpecification
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -58,6 +61,9 @@ def train(
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     progress = Progress(total * len(dataset_files), "draws")
     saved = time.monotonic()
+    if restored:
+        done = total * len(finished) + int(restored.get("current/done", 0))
+        _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
 
     with interruptible() as interrupted:
         for dataset, path in sorted(dataset_files.items()):
@@ -105,7 +111,7 @@ def train(
             }
     progress.close()
     if restored.keys() != _pack_finished(finished).keys():
-        checkpoint.save(_pack_finished(finished))
+        checkpoint.save_last(_pack_finished(finished))
     table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
 

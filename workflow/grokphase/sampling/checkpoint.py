@@ -54,6 +54,12 @@ class Checkpoint:
                     link.hardlink_to(self.path)
                     link.replace(self.previous)
 
+    def save_last(self, arrays: Arrays) -> None:
+        """Replace the checkpoint by the state of the finished computation, and tidy up."""
+        self.save(arrays)
+        self.previous.unlink(missing_ok=True)
+        remove_abandoned(self.path)
+
     def load(self) -> Arrays | None:
         """The newest whole checkpoint of this computation, or None. Damage is named in the log."""
         for path in (self.path, self.previous):
@@ -74,7 +80,7 @@ class Checkpoint:
         return body if header + b"\n" == self._header(body) else None
 
     def remove(self) -> None:
-        """Delete the checkpoint: its computation is finished."""
+        """Delete the checkpoint: the result of its computation has been used."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
         remove_abandoned(self.path)
