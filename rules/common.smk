@@ -59,11 +59,10 @@ def check_cluster():
     """End the run before any job if SLURM does not know the partition or the account."""
     if workflow.executor_plugin.name != "slurm":
         return
-    defaults = workflow.resource_settings.default_resources
-    partition, account = (
-        defaults[name].value if name in defaults else None
-        for name in ("slurm_partition", "slurm_account")
+    given = dict(
+        text.split("=", 1) for text in workflow.resource_settings.default_resources.args
     )
+    partition, account = given.get("slurm_partition"), given.get("slurm_account")
     problems = slurm.problems(partition, account, next(profile_names(), "the profile"))
     if problems:
         stop("\n  ".join(problems))

@@ -62,9 +62,9 @@ def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     if isinstance(parameters, TeacherStudent):
         n, width, d = parameters.train_size, parameters.width, parameters.input_dim
         seconds = 2e-5 + 4 * n * width * d / 7e10 + n * width / 4e8
-        return Resources(seconds, (6 * n * width + 2 * n * d) * 4 / 2**20)
+        return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
     cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
-    return Resources(5e-5 + cost.operations / 4e10, 1.5 * cost.bytes / 2**20)
+    return Resources(5e-5 + cost.operations / 1.2e10, 45 + 1.5 * cost.bytes / 2**20)
 
 
 def baseline(train_size: int) -> Resources:

@@ -15,7 +15,7 @@ from slurm import wait_for
 EXPERIMENT = "experiments.teacher_student"
 PROFILE = ("--profile", "profiles/slurm", "--latency-wait", "5")
 FAST_STATUS = ("--slurm-init-seconds-before-status-checks", "2")
-LONG = {f"{EXPERIMENT}.sampler.draws": 20_000}
+LONG = {f"{EXPERIMENT}.sampler.draws": 8_000}
 
 
 def start(slurm, project, *arguments):
