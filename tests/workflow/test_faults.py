@@ -360,8 +360,12 @@ def test_a_signal_saves_the_state_and_means_again(finished, number):
     generator = random.Random(int(number))
     stops, reached = 0, 0
     while stops < 3:
-        process = job.start("--checkpoint-seconds", "3600")
-        wait_for_line(process, "draws" if not stops else "continuing after")
+        if stops == 0:
+            process = job.start()
+            job.wait(process, 500)
+        else:
+            process = job.start("--checkpoint-seconds", "3600")
+            wait_for_line(process, "continuing after")
         time.sleep(generator.uniform(0, 0.2))
         process.send_signal(number)
         output = process.communicate()[0].decode()
@@ -429,9 +433,9 @@ def test_a_full_disk_during_training_keeps_the_state_for_later(finished, mounted
     disk.mkdir()
     command = " ".join(job.command("--checkpoint-seconds", "0"))
     inner = f"""
-        mount -t tmpfs -o size=2m none {disk} && mkdir {disk}/checkpoints
-        ({command}; echo status $?) & sleep 4; fallocate -l 2m {disk}/fill 2> /dev/null
-        head -c 2m /dev/zero >> {disk}/fill; wait
+        mount -t tmpfs -o size=16m none {disk} && mkdir {disk}/checkpoints
+        ({command}; echo status $?) & sleep 4;
+        head -c 16m /dev/zero > {disk}/fill; wait
         ls -A {disk}; rm {disk}/fill; {command} && cat {disk}/shard.parquet > {finished.folder}/copy
     """.replace(str(job.checkpoints), f"{disk}/checkpoints").replace(
         str(job.output), f"{disk}/shard.parquet"
