@@ -17,7 +17,7 @@ from grokphase.layout import range_name
 
 ROOT = Path(__file__).parents[1]
 TEACHER_STUDENT = "teacher_student"
-SMALL, BRANCHES = "modular_small", "modular_branches"
+SMALL = "modular_small"
 # (experiment, scale, changes of parameters, changes of the sampler, datasets)
 SIZES = [
     (
@@ -38,7 +38,6 @@ SIZES = [
     ),
     (SMALL, "quick", {}, {}, 2),
     (SMALL, "paper", {}, {"burn_in": 10, "draws": 20}, 1),
-    (BRANCHES, "paper", {}, {"draws": 1, "leapfrog_steps": 10}, 1),
 ]
 
 

@@ -20,8 +20,9 @@ LONG = {f"{EXPERIMENT}.sampler.draws": 8_000}
 
 def start(slurm, project, *arguments):
     """Snakemake on the cluster, as a process of its own session."""
+    profile = () if "--profile" in arguments else PROFILE
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *PROFILE, *FAST_STATUS, *map(str, arguments)],
+        [sys.executable, "-m", "snakemake", *profile, *FAST_STATUS, *map(str, arguments)],
         cwd=project.folder,
         env={**slurm.environment, "PYTHONPATH": str(project.folder / "workflow")},
         stdout=subprocess.PIPE,
@@ -126,7 +127,13 @@ def test_a_gpu_is_requested_and_granted(slurm, project):
     changed = text.replace(stage, f"echo GPUS=$CUDA_VISIBLE_DEVICES >&2; {stage}")
     assert changed != text
     rules.write_text(changed)
-    profile = ("--profile", "profiles/slurm-gpu", "--default-resources", "slurm_partition=gpu")
+    profile = (
+        "--profile",
+        "profiles/slurm-gpu",
+        "--default-resources",
+        "slurm_partition=gpu",
+        "--",
+    )
     target = "results/paper/teacher_student/noise~0.2/cubic_strength~-0.3/shards"
     status, output = run(
         slurm, project, *profile, f"{target}/datasets~0-0.parquet", f"{target}/datasets~1-1.parquet"
