@@ -40,8 +40,9 @@ def test_a_further_attempt_asks_for_more():
 def test_measured_jobs_fit_and_none_asks_for_twice_its_memory():
     rows = re.findall(r"^\| \w+ \|.*\|$", TABLE.read_text(), re.M)
     cells = [[float(x) for x in re.findall(r"\| ([\d.]+) (?=\|)", row)] for row in rows]
-    assert len(cells) >= 5
-    for _, seconds, expected_seconds, memory, expected_memory, asked in cells:
+    measured = [row for row in cells if row]
+    assert len(measured) >= 5
+    for _, seconds, expected_seconds, memory, expected_memory, asked in measured:
         assert memory < asked < 2 * memory
         assert 0.5 < seconds / expected_seconds < 2
         assert 0.6 < memory / expected_memory < 1.7
