@@ -218,6 +218,50 @@ def test_gradient_in_single_precision():
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("elements", [1, 40, 150, 10**6])
+def test_gradient_does_not_depend_on_how_the_training_set_is_divided(
+    float64, monkeypatch, elements
+):
+    """Blocks of one row, blocks that do not divide the training set, and a single block."""
+    monkeypatch.setattr(model, "BLOCK_ELEMENTS", elements)
+    of = parameters(width=20, train_size=37)
+    position, data = problem(of, dtype=np.float64)
+    blocks = model.row_blocks(of, data)[1].shape
+    assert blocks[0] == math.ceil(37 * 20 / elements) if elements > 20 else blocks[1] == 1
+    found = model.target(of, data).potential_and_gradient(position)
+    expected = jax.value_and_grad(independent_potential)(position, of, data)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+    for one, wanted in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("elements", [2**12, 2**30])
+def test_gradient_of_the_papers_network_is_exact_to_single_precision(monkeypatch, elements):
+    """Relative to the largest entry, against float64: a few units of 6e-8 per summed term."""
+    monkeypatch.setattr(model, "BLOCK_ELEMENTS", elements)
+    of = parameters(width=70, train_size=300, input_dim=50, weight_variance=0.5, noise=0.2)
+    position, data = problem(of)
+    found = jax.jit(model.target(of, data).potential_and_gradient)(position)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (position, data))
+        expected = model.target(of, exact[1]).potential_and_gradient(exact[0])
+    for one, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(one - np.asarray(wanted)).max() < 3e-6 * np.abs(wanted).max()
+
+
+def test_arcsin_is_exact_to_rounding():
+    x = np.concatenate([np.linspace(-1, 1, 100_001), np.geomspace(1e-30, 1, 1000)])
+    x = np.concatenate([x, [0.0, -0.0, 0.5, np.nextafter(np.float32(0.5), 1)]]).astype(np.float32)
+    found, exact = np.asarray(jax.jit(model.arcsin)(x)), np.arcsin(x.astype(np.float64))
+    np.testing.assert_allclose(found, exact, rtol=3e-7, atol=1e-37)
+    assert np.isnan(model.arcsin(jnp.float32(1.001)))
+
+
+def test_arcsin_in_double_precision(float64):
+    x = np.linspace(-1, 1, 1001)
+    np.testing.assert_allclose(model.arcsin(jnp.asarray(x)), np.arcsin(x), rtol=1e-14, atol=1e-15)
+
+
 def test_load_data_is_single_precision_with_the_teacher_values():
     of = parameters(cubic_strength=-1.2)
     generator = np.random.default_rng(0)
