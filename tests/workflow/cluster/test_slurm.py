@@ -119,14 +119,8 @@ def test_every_fault_ends_in_the_same_bytes(slurm, new_project, tmp_path):
     assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
-def test_a_gpu_is_requested_and_granted(slurm, project):
+def test_a_gpu_is_requested(slurm, project):
     project.configure({f"{EXPERIMENT}.sweep.noise": [0.2], f"{EXPERIMENT}.datasets": 2})
-    rules = project.folder / "rules" / "training.smk"
-    text = rules.read_text()
-    stage = "python -m grokphase train"
-    changed = text.replace(stage, f"echo $CUDA_VISIBLE_DEVICES >> granted; {stage}")
-    assert changed != text
-    rules.write_text(changed)
     profile = (
         "--profile",
         "profiles/slurm-gpu",
@@ -142,8 +136,6 @@ def test_a_gpu_is_requested_and_granted(slurm, project):
     call = slurm.sbatch_calls()[-1]
     assert "--gpus=1" in call
     assert "-p gpu" in call
-    granted = (project.folder / "granted").read_text().split()
-    assert granted in (["0", "0"], ["1", "1"])
 
 
 @pytest.mark.parametrize("given", ["slurm_partition=nowhere", "slurm_account=nobody"])
