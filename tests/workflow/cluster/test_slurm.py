@@ -85,6 +85,7 @@ def test_the_whole_run_is_that_of_this_machine(slurm, time_limit, project, finis
     assert "-p main" in training
 
 
+@pytest.mark.slow
 def test_every_fault_ends_in_the_same_bytes(slurm, new_project, tmp_path):
     """One job cancelled, one requeued, one whose node dies, and Snakemake killed among them."""
     local = new_project(tmp_path / "local")
@@ -119,6 +120,7 @@ def test_every_fault_ends_in_the_same_bytes(slurm, new_project, tmp_path):
     assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
+@pytest.mark.slow
 def test_a_gpu_is_requested(slurm, project):
     project.configure({f"{EXPERIMENT}.sweep.noise": [0.2], f"{EXPERIMENT}.datasets": 2})
     profile = (
