@@ -1,8 +1,8 @@
 """What one step costs beside its two matrix products, which are the floor.
 
 For the paper's network at beta = 1/8, 1 and 2 (N = 700 beta, n = 3000 beta, d = 150 sqrt(beta)),
-one network on one thread in float32. The floor is the chained pair inputs^T @ (inputs @ W^T), in the
-fastest of three forms: both products whole in either layout, or in row blocks. Steps are timed
+one network on one thread in float32. The floor is the chained pair inputs^T @ (inputs @ W^T), in
+the fastest of three forms: both products whole in either layout, or in row blocks. Steps are timed
 through the sampler that the pipeline runs, draws with their observables and counts included, and
 all quantities in turn, so that what disturbs the machine disturbs them alike: ratios are medians
 over the rounds of the quotient within a round. Writes step.json and step.md next to this file.
