@@ -128,8 +128,8 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
         weights = (scale.weights * position.weights).T
 
         def add_block(
-            sums: tuple[jax.Array, ...], block: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[jax.Array, ...], None]:
+            sums: tuple[jax.Array, jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
             loss, of_readout, of_weights = sums
             inputs, targets = block
             preactivation = inputs @ weights
