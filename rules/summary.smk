@@ -15,7 +15,6 @@ rule summary:
         LAYOUT.log("summary/{experiment}"),
     benchmark:
         LAYOUT.benchmark("summary/{experiment}")
-    localrule: True
     conda:
         "../envs/conda.yaml"
     resources:

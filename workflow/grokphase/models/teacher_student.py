@@ -160,11 +160,11 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
     """
     rows = data.targets.shape[0]
     on_cpu = jax.default_backend() == "cpu"
-    blocks = -(-rows * parameters.width // BLOCK_ELEMENTS) if on_cpu else 1
+    blocks = max(1, -(-rows * parameters.width // BLOCK_ELEMENTS)) if on_cpu else 1
     length = -(-rows // blocks)
     missing = blocks * length - rows
     return (
-        jnp.pad(data.inputs, ((0, missing), (0, 0))).reshape(blocks, length, -1),
+        jnp.pad(data.inputs, ((0, missing), (0, 0))).reshape(blocks, length, data.inputs.shape[1]),
         jnp.pad(data.targets, (0, missing)).reshape(blocks, length),
     )
 

@@ -1,26 +1,18 @@
 """Checkpoints: atomic, with a checksum; the previous one is kept until the next is safe."""
 
-import contextlib
 import hashlib
 import io
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grokphase.storage import digest, remove_abandoned, replaced
+from grokphase.storage import remove_abandoned, replaced
 
 Arrays = dict[str, NDArray]
 
 _log = logging.getLogger(__name__)
-
-
-def checkpoint_of(folder: Path, identity: dict[str, Any]) -> "Checkpoint":
-    """The checkpoint of the training job whose shard has this provenance."""
-    key = digest(identity)
-    return Checkpoint(folder / f"{key[:32]}.checkpoint", key)
 
 
 class Checkpoint:
@@ -49,16 +41,8 @@ class Checkpoint:
                 # A hard link keeps the old file reachable while the new one takes its name.
                 link = self.previous.with_name(f"{temporary.name}.link")
                 link.unlink(missing_ok=True)
-                # Another copy of this job may have finished and removed it.
-                with contextlib.suppress(FileNotFoundError):
-                    link.hardlink_to(self.path)
-                    link.replace(self.previous)
-
-    def save_last(self, arrays: Arrays) -> None:
-        """Replace the checkpoint by the state of the finished computation, and tidy up."""
-        self.save(arrays)
-        self.previous.unlink(missing_ok=True)
-        remove_abandoned(self.path)
+                link.hardlink_to(self.path)
+                link.replace(self.previous)
 
     def load(self) -> Arrays | None:
         """The newest whole checkpoint of this computation, or None. Damage is named in the log."""
@@ -73,14 +57,13 @@ class Checkpoint:
 
     def _read(self, path: Path) -> bytes | None:
         """The contents of a whole checkpoint of this computation, or None."""
-        try:
-            header, _, body = path.read_bytes().partition(b"\n")
-        except FileNotFoundError:
+        if not path.exists():
             return None
+        header, _, body = path.read_bytes().partition(b"\n")
         return body if header + b"\n" == self._header(body) else None
 
     def remove(self) -> None:
-        """Delete the checkpoint: the result of its computation has been used."""
+        """Delete the checkpoint: its computation is finished."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
         remove_abandoned(self.path)
