@@ -18,6 +18,11 @@ include: "rules/figures.smk"
 onstart:
     for text in CONFIG.warnings():
         print(f"Warning: {text}", file=sys.stderr)
+    check_cluster()
+
+
+onerror:
+    report_full_disk()
 
 
 rule all:

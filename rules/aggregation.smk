@@ -16,6 +16,7 @@ for model in AGGREGATES:
             LAYOUT.benchmark("aggregate/{experiment}/{point}")
         wildcard_constraints:
             experiment=experiments_of(model),
+        localrule: True
         conda:
             "../envs/conda.yaml"
         resources:
@@ -27,7 +28,9 @@ for model in AGGREGATES:
             ).model_dump_json(),
             files=lambda w, input: ",".join(input),
             folder=lambda w, output: str(Path(output[0]).parent),
+            checkpoints=LAYOUT.checkpoints("{experiment}"),
             code=code_digest(f"grokphase.{AGGREGATION_STAGES[model]}"),
         shell:
             "python -m grokphase aggregate --specification {params.specification:q}"
-            " --shards {params.files:q} --output-folder {params.folder:q} > {log:q} 2>&1"
+            " --shards {params.files:q} --output-folder {params.folder:q}"
+            " --checkpoints {params.checkpoints:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from grokphase.layout import (
     parse_range,
 )
 from grokphase.layout import range_name
+from grokphase import resources, slurm
 from grokphase.provenance import code_digest
+from grokphase.resources import memory_request, time_request
 
 PYTHON = sys.executable
 
@@ -50,6 +53,41 @@ def check_results_folder():
 
 
 check_results_folder()
+
+
+def check_cluster():
+    """End the run before any job if SLURM does not know the partition or the account."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    given = dict(
+        text.split("=", 1) for text in workflow.resource_settings.default_resources.args
+    )
+    partition, account = given.get("slurm_partition"), given.get("slurm_account")
+    problems = slurm.problems(partition, account, next(profile_names(), "the profile"))
+    if problems:
+        stop("\n  ".join(problems))
+
+
+def profile_names():
+    """Folders given with --profile."""
+    for name, value in zip(sys.argv, sys.argv[1:] + [""]):
+        if name == "--profile":
+            yield value
+        elif name.startswith("--profile="):
+            yield name.partition("=")[2]
+
+
+def report_full_disk():
+    """Say so if jobs failed because there is no space, which their own logs may lack."""
+    free = shutil.disk_usage(LAYOUT.base).free / 2**20
+    if free < 1:
+        print(
+            f"Error: no space is left on the disk of {Path(LAYOUT.base).resolve()} "
+            f"({free:.1f} MiB free); what was finished is kept: free some space and run the same "
+            "command again",
+            file=sys.stderr,
+        )
+
 
 # Jobs run this project's package with the Python of this process, or with that of the
 # deployment (conda, container) the user asked for.
@@ -94,6 +132,16 @@ def training_code(wildcards):
         f"grokphase.models.{one.model}",
         f"grokphase.sampling.kernels.{one.sampler.kernel}",
     )
+
+
+def training_resources(wildcards):
+    specification = CONFIG.training(wildcards.experiment, wildcards.point)
+    return resources.training(specification, len(parse_range(wildcards.datasets)))
+
+
+def baseline_resources(wildcards):
+    points = CONFIG.experiments[wildcards.experiment].points().values()
+    return resources.baseline(next(iter(points)).train_size)
 
 
 def shard_files(wildcards):

@@ -13,6 +13,7 @@ rule figure:
         LAYOUT.log("figure/{figure}"),
     benchmark:
         LAYOUT.benchmark("figure/{figure}")
+    localrule: True
     conda:
         "../envs/conda.yaml"
     resources:

@@ -15,6 +15,7 @@ rule summary:
         LAYOUT.log("summary/{experiment}"),
     benchmark:
         LAYOUT.benchmark("summary/{experiment}")
+    localrule: True
     conda:
         "../envs/conda.yaml"
     resources:

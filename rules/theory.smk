@@ -14,6 +14,7 @@ for model in THEORY_TABLES:
             LAYOUT.benchmark("theory/{experiment}/{line}")
         wildcard_constraints:
             experiment=experiments_of(model),
+        localrule: True
         conda:
             "../envs/conda.yaml"
         resources:
@@ -42,8 +43,8 @@ rule baseline:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=lambda w, attempt: memory_request(baseline_resources(w).memory, attempt),
+        runtime=lambda w, attempt: time_request(baseline_resources(w).seconds, attempt),
     params:
         specification=lambda w: CONFIG.baseline(
             w.experiment, int(w.dataset)

@@ -11,8 +11,9 @@ rule train:
         "../envs/conda.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=60,
+        mem_mb=lambda w, attempt: memory_request(training_resources(w).memory, attempt),
+        runtime=lambda w, attempt: time_request(training_resources(w).seconds, attempt),
+        gpu=0,
     params:
         specification=lambda w: CONFIG.training(w.experiment, w.point).model_dump_json(),
         checkpoints=LAYOUT.checkpoints("{experiment}"),

@@ -77,14 +77,15 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture
 def train(tmp_path, datasets):
-    """Train on some datasets and return the path of the shard."""
+    """Train on some datasets and return the path of the shard; each shard has a folder of its own
+    for checkpoints."""
 
     def run(spec, indices=(0, 1, 2), name="shard", **options):
         training.train(
             spec,
             {index: datasets[index] for index in indices},
             tmp_path / name,
-            tmp_path / "checkpoints",
+            tmp_path / f"checkpoints of {name}",
             **options,
         )
         return tmp_path / name
@@ -198,8 +199,9 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
     """Each attempt gets one block further; its shard is that of an uninterrupted run."""
     spec = specification(kernel=KERNELS[name])
     expected = train(spec, (0, 1), "uninterrupted").read_bytes()
-    # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2).
-    for _ in range(10):
+    # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2), and the
+    # state in which both are finished.
+    for _ in range(11):
         with monkeypatch.context() as patch:
             stop_after_saves(patch, 1)
             with pytest.raises(Interrupted):
@@ -209,7 +211,7 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
         stop_after_saves(patch, 1)
         resumed = train(spec, (0, 1), "resumed", checkpoint_seconds=0)
     assert resumed.read_bytes() == expected
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert len(list((tmp_path / "checkpoints of resumed").glob("*.checkpoint"))) == 1
 
 
 @pytest.mark.parametrize("damaged", ["newest", "both"])
@@ -221,7 +223,7 @@ def test_a_run_resumes_in_spite_of_damaged_checkpoints(
         stop_after_saves(patch, 8)
         with pytest.raises(Interrupted):
             train(specification(), name="resumed", checkpoint_seconds=0)
-    files = sorted((tmp_path / "checkpoints").iterdir())
+    files = sorted((tmp_path / "checkpoints of resumed").iterdir())
     assert [path.suffix for path in files] == [".checkpoint", ".previous"]
     for path in files[: 1 if damaged == "newest" else 2]:
         content = bytearray(path.read_bytes())

@@ -256,13 +256,21 @@ class Training:
         self.checkpoints = project.folder / "checkpoints"
         project.configure({f"{EXPERIMENT}.sampler.draws": self.DRAWS})
 
-    def start(self):
+    def command(self, *options):
+        return [
+            *(sys.executable, "-m", "grokphase", "train", "--experiment", "teacher_student"),
+            *("--point", POINT, "--datasets", "0-1", "--checkpoint-seconds", "0", *options),
+            *("--checkpoints", str(self.checkpoints), "--output", str(self.output)),
+        ]
+
+    def forget(self):
+        """Remove what the job wrote."""
+        self.output.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def start(self, *options):
         return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "grokphase", "train", "--experiment", "teacher_student"),
-                *("--point", POINT, "--datasets", "0-1", "--checkpoint-seconds", "0"),
-                *("--checkpoints", str(self.checkpoints), "--output", str(self.output)),
-            ],
+            self.command(*options),
             cwd=self.project.folder,
             env={**os.environ, "PYTHONPATH": str(self.project.folder / "workflow")},
             stdout=subprocess.PIPE,
@@ -291,19 +299,26 @@ class Training:
         [path] = self.checkpoints.glob("*.checkpoint")
         key = path.read_bytes().split(b"\n")[0].split()[-1].decode()
         arrays = Checkpoint(path, key).load()
-        finished = sum(name.startswith("finished") for name in arrays) // 3
-        return finished * (self.BURN_IN + self.DRAWS) + int(arrays["current/done"])
+        finished = sum(name.endswith("/acceptance") for name in arrays if "finished" in name)
+        return finished * (self.BURN_IN + self.DRAWS) + int(arrays.get("current/done", 0))
 
     def left_behind(self):
         return [path.name for path in self.checkpoints.iterdir()]
+
+
+def wait_for_line(process, text):
+    """Wait until the process has written a line with this text."""
+    for line in process.stdout:
+        if text in line.decode():
+            return
+    raise AssertionError(f"{text!r} was not written")
 
 
 def test_killed_training_resumes_to_the_same_bytes(finished):
     """Killed at three random moments, then left alone."""
     job = Training(finished)
     undisturbed = job.complete()
-    job.output.unlink()
-    assert job.left_behind() == []
+    job.forget()
 
     generator = random.Random(7)
     reached = 0
@@ -319,7 +334,125 @@ def test_killed_training_resumes_to_the_same_bytes(finished):
         print(f"killed after {reached} draws of {2 * (job.BURN_IN + job.DRAWS)}")
     assert reached > job.DRAWS
     assert job.complete() == undisturbed
-    assert job.left_behind() == []
+    [left] = job.left_behind()
+    assert left.endswith(".checkpoint")
+
+
+def test_a_finished_job_writes_its_shard_again_from_its_state(finished):
+    """As after a group of jobs of which one failed: nothing finished is trained again."""
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.output.unlink()
+    process = job.start()
+    output = process.communicate()[0].decode()
+    total = 2 * (job.BURN_IN + job.DRAWS)
+    assert f"continuing after {total} of {total} draws" in output
+    assert "draws/s" not in output
+    assert job.output.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_the_state_and_means_again(finished, number):
+    """Exit status 75, no checkpoint but the one the signal caused, and the same bytes at last."""
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.forget()
+    generator = random.Random(int(number))
+    stops, reached = 0, 0
+    while stops < 3:
+        if stops == 0:
+            process = job.start()
+            job.wait(process, 500)
+        else:
+            process = job.start("--checkpoint-seconds", "3600")
+            wait_for_line(process, "continuing after")
+        time.sleep(generator.uniform(0, 0.2))
+        process.send_signal(number)
+        output = process.communicate()[0].decode()
+        if process.returncode == 0:
+            break
+        assert process.returncode == 75, output
+        assert f"Error: stopped by {number.name} after {job.draws()} of" in output
+        assert "Traceback" not in output
+        assert job.draws() >= reached
+        stops, reached = stops + 1, job.draws()
+    assert stops
+    assert job.complete() == undisturbed
+
+
+def test_two_copies_of_a_job_do_not_harm_each_other(finished):
+    """Started together, saving at every block; one is killed now and then and started again."""
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.forget()
+    generator = random.Random(11)
+    first, second = job.start(), job.start()
+    for _ in range(2):
+        job.wait(second, 0)
+        time.sleep(generator.uniform(0, 1))
+        second.kill()
+        second.wait()
+        second = job.start()
+    for process in (first, second):
+        output = process.communicate()[0].decode()
+        assert process.returncode == 0, output
+        assert "damaged" not in output
+    assert job.output.read_bytes() == undisturbed
+
+
+def test_flipped_bytes_in_checkpoints_are_named_and_change_nothing(finished):
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.forget()
+    generator = random.Random(5)
+    for both in (False, True):
+        process = job.start()
+        job.wait(process, 500)
+        job.wait(process, job.draws() + 1)
+        process.kill()
+        process.wait()
+        paths = [path for path in job.checkpoints.iterdir() if not path.name.startswith(".")]
+        for path in paths if both else [p for p in paths if p.suffix == ".checkpoint"]:
+            content = bytearray(path.read_bytes())
+            content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+            path.write_bytes(content)
+        process = job.start("--checkpoint-seconds", "3600")
+        output = process.communicate()[0].decode()
+        assert f"{path.name} is damaged" in output
+        assert ("continuing after" in output) == (not both)
+        assert job.output.read_bytes() == undisturbed
+        job.forget()
+
+
+def test_a_full_disk_during_training_keeps_the_state_for_later(finished, mounted):
+    """The results lie on a small disk that fills up; with room again, the same command ends."""
+    job = Training(finished)
+    undisturbed = job.complete()
+    job.forget()
+    disk = finished.folder / "disk"
+    disk.mkdir()
+    command = " ".join(job.command("--checkpoint-seconds", "0"))
+    inner = f"""
+        mount -t tmpfs -o size=16m none {disk} && mkdir {disk}/checkpoints
+        ({command}; echo status $?) &
+        until ls {disk}/checkpoints | grep -q checkpoint; do sleep 0.02; done
+        head -c 16m /dev/zero > {disk}/fill; wait
+        ls -A {disk}; rm {disk}/fill; {command} && cat {disk}/shard.parquet > {finished.folder}/copy
+    """.replace(str(job.checkpoints), f"{disk}/checkpoints").replace(
+        str(job.output), f"{disk}/shard.parquet"
+    )
+    line = mounted("true")
+    done = subprocess.run(
+        [*line, "sh", "-c", inner],
+        cwd=finished.folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(finished.folder / "workflow")},
+    )
+    assert "status 1" in done.stdout, done.stdout + done.stderr
+    assert "No space left on device; check the permissions and the free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (finished.folder / "copy").read_bytes() == undisturbed
 
 
 # Saves checkpoint 3 in a process that dies at its n-th access to the file system, for every n; then
@@ -384,6 +517,10 @@ def test_a_killed_workflow_goes_on_after_unlocking(finished, finished_once):
     """As the README says: a readable message, --unlock, and then the same files."""
     shard = finished.path(SHARD)
     shard.unlink()
+    # Snakemake does not aggregate again a shard whose bytes have not changed.
+    aggregates = sorted(shard.parents[1].glob("*.parquet"))
+    for aggregate in aggregates:
+        aggregate.unlink()
     target = shard.relative_to(finished.folder)
     log = finished.results / "paper" / "logs" / "train" / "teacher_student" / POINT / "0-0.log"
     log.unlink()
@@ -404,4 +541,6 @@ def test_a_killed_workflow_goes_on_after_unlocking(finished, finished_once):
     finished.snakemake("--unlock").check_success()
     finished.snakemake(target).check_success()
     assert shard.read_bytes() == finished_once.path(SHARD).read_bytes()
+    assert len(list(finished.path("checkpoints").glob("*"))) == 1
+    finished.snakemake(*(path.relative_to(finished.folder) for path in aggregates)).check_success()
     assert not list(finished.path("checkpoints").glob("*"))

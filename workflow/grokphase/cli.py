@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,12 +46,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except GrokphaseError as error:
-            _fail(str(error))
+            _fail(str(error), error.exit_status)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -197,7 +198,8 @@ def train(
 
     \b
     An interrupted job that is run again continues from its checkpoint, and its shard is byte for
-    byte that of an uninterrupted one. The dynamics of a network depend only on the experiment, its
+    byte that of an uninterrupted one. After SIGTERM or SIGUSR1 it saves its state at once and ends
+    with exit status 75: run it again. The dynamics of a network depend only on the experiment, its
     seed, the point, the dataset, the kind of start and the network's index: neither on the range
     given here nor on what else runs.
 
@@ -242,6 +244,7 @@ def train(
 @_selection("experiment", "point")
 @click.option("--shards", help="Comma-separated shards of the point.")
 @click.option("--output-folder", type=PATH, help="Folder of the tables.")
+@click.option("--checkpoints", type=PATH, help="Folder of the states of the training jobs.")
 def aggregate(
     config: Path,
     scale: str,
@@ -250,8 +253,15 @@ def aggregate(
     specification: str | None,
     shards: str | None,
     output_folder: Path | None,
+    checkpoints: Path | None,
 ) -> None:
-    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ..."""
+    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ...
+
+    The states of their finished training jobs are then deleted.
+    """
+    from grokphase.sampling.checkpoint import checkpoint_of
+    from grokphase.storage import provenance
+
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, point=point)
@@ -262,6 +272,7 @@ def aggregate(
         ranges = settings.experiments[experiment].shards()
         files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
         folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
+        checkpoints = checkpoints or Path(layout.checkpoints(experiment))
     else:
         wanted = _parse(AggregationSpecification, specification)
         if shards is None or output_folder is None:
@@ -271,6 +282,9 @@ def aggregate(
         files = [Path(name) for name in shards.split(",")]
     module = importlib.import_module(f"grokphase.{AGGREGATION_STAGES[wanted.model]}")
     module.aggregate(wanted, files, *(folder / f"{t}.parquet" for t in AGGREGATES[wanted.model]))
+    if checkpoints is not None:
+        for file in files:
+            checkpoint_of(checkpoints, provenance(file)).remove()
 
 
 @cli.command()
@@ -434,6 +448,82 @@ def check(config: Path, scale: str) -> None:
     click.echo(f"figures: {', '.join(settings.figures)}")
     for text in settings.warnings():
         click.echo(f"Warning: {text}")
+
+
+@cli.command()
+@click.argument("targets", nargs=-1)
+@click.option(
+    "--config",
+    type=PATH,
+    default=Path("config.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
+@click.option("--profile", type=PATH, help="Folder of the profile of a cluster.")
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    help="Cores of this machine, without a cluster.",
+)
+def estimate(
+    targets: tuple[str, ...], config: Path, scale: str, profile: Path | None, cores: int
+) -> None:
+    """What making TARGETS (all by default) still takes: jobs, time, memory and disk.
+
+    Nothing is run. The times are those of one core of about 2.5 GHz that does nothing else.
+    """
+    from grokphase import estimation
+
+    settings = load_config(config, scale)
+    chosen = estimation.read_profile(profile, cores)
+    planned = estimation.planned_jobs(targets or ("all",), scale, config)
+    jobs = [job for one in planned if (job := estimation.needs(one, settings)) is not None]
+    click.echo(estimation.report(jobs, chosen))
+
+
+@cli.command()
+@click.option(
+    "--config",
+    type=PATH,
+    default=Path("config.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    help="Jobs that run at a time; by default those that run now.",
+)
+def status(config: Path, scale: str, cores: int | None) -> None:
+    """Training jobs done, running, failed, slow and waiting at every point, and the expected end.
+
+    Only files are read: it works beside a run, here or on a cluster.
+    """
+    from grokphase import estimation
+
+    now = time.time()
+    points = estimation.progress(load_config(config, scale), now)
+    names = ("done", "running", "failed", "slow", "waiting")
+    width = max((len(f"{one.experiment}/{one.point}") for one in points), default=0)
+    click.echo(f"{'point':{width}}  " + "  ".join(names))
+    for one in points:
+        row = "  ".join(f"{getattr(one, name):>{len(name)}}" for name in names)
+        click.echo(f"{one.experiment + '/' + one.point:{width}}  {row}")
+    total = {name: sum(getattr(one, name) for one in points) for name in names}
+    click.echo("; ".join(f"{total[name]} {name}" for name in names))
+    workers = cores or total["running"] + total["slow"]
+    remaining = sum(one.remaining for one in points)
+    if remaining and workers:
+        end = time.strftime("%Y-%m-%d %H:%M", time.localtime(now + remaining / workers))
+        click.echo(
+            f"training ends in about {estimation.duration(remaining / workers)}, at {end}, with "
+            f"{workers} jobs at a time"
+        )
+    elif remaining:
+        click.echo(f"no training job runs; {estimation.duration(remaining)} of one core remain")
 
 
 def _parse(kind: Any, text: str) -> Any:

@@ -1,5 +1,7 @@
 """Where every file of a run lies: results/<scale>/<experiment>/..., results/<scale>/figures/..."""
 
+import hashlib
+import platform
 from pathlib import Path
 
 
@@ -87,5 +89,12 @@ def parse_range(name: str) -> range:
 
 
 def default_cache(root: str) -> Path:
-    """Folder of compiled programs, shared by all scales."""
-    return Path(root) / ".cache" / "compiled"
+    """Folder of compiled programs, shared by all scales; one for each kind of processor, as a
+    program compiled on one need not run on another."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags"))}
+    processor = hashlib.sha256("".join([platform.machine(), *sorted(lines)]).encode()).hexdigest()
+    return Path(root) / ".cache" / "compiled" / processor[:8]

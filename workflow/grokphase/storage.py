@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ def replaced(path: Path) -> Iterator[Path]:
     GrokphaseError where the folder cannot be written or the disk is full; `path` then keeps what
     it held.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    temporary = path.with_name(
+        f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -1,6 +1,7 @@
 """The training stage: networks of one point of a sweep on a range of datasets, to one shard."""
 
 import importlib
+import logging
 import time
 from pathlib import Path
 from types import ModuleType
@@ -12,18 +13,21 @@ import numpy as np
 import pyarrow as pa
 
 from grokphase.datasets import read_dataset
-from grokphase.errors import DivergenceError
+from grokphase.errors import DivergenceError, StoppedError
+from grokphase.interruption import interruptible
 from grokphase.parameters import ModularAddition
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
-from grokphase.sampling.checkpoint import Arrays, Checkpoint
+from grokphase.sampling.checkpoint import Arrays, checkpoint_of
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.random_keys import fold_in_name, network_key
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
 from grokphase.specifications.training import STARTS, TrainingSpecification
-from grokphase.storage import digest, write_table
+from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -37,8 +41,10 @@ def train(
     """Train every network on the given datasets (index -> file) and write one shard.
 
     An interrupted run continues from its checkpoint in `checkpoint_folder`, and its shard is byte
-    for byte that of an uninterrupted one. Raises GrokphaseError for a dataset of other parameters
-    and for dynamics that diverge.
+    for byte that of an uninterrupted one. The last checkpoint, with every dataset finished, stays:
+    the same job run again writes its shard from it. Raises GrokphaseError for a dataset of other
+    parameters and for dynamics that diverge, StoppedError after SIGTERM or SIGUSR1, once the state
+    is saved.
     """
     jax.config.update("jax_default_matmul_precision", "highest")
     model = importlib.import_module(f"grokphase.models.{specification.model}")
@@ -49,54 +55,67 @@ def train(
         "datasets": sorted(dataset_files),
         "code": code_digest,
     }
-    key = digest(identity)
-    checkpoint = Checkpoint(checkpoint_folder / f"{key[:32]}.checkpoint", key)
+    checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}
     finished = _unpack_finished(restored)
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     progress = Progress(total * len(dataset_files), "draws")
     saved = time.monotonic()
+    if restored:
+        done = total * len(finished) + int(restored.get("current/done", 0))
+        _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
 
-    for dataset, path in sorted(dataset_files.items()):
-        if dataset in finished:
-            continue
-        data = model.load_data(
-            specification.parameters, _read_dataset(specification, dataset, path)
-        )
-        keys, ensemble = _start(specification, model, sampler, dataset, data)
-        if restored.get("current/dataset") == dataset:
-            ensemble = _unpack_ensemble(restored, ensemble)
+    with interruptible() as interrupted:
+        for dataset, path in sorted(dataset_files.items()):
+            if dataset in finished:
+                continue
+            data = model.load_data(
+                specification.parameters, _read_dataset(specification, dataset, path)
+            )
+            keys, ensemble = _start(specification, model, sampler, dataset, data)
+            if restored.get("current/dataset") == dataset:
+                ensemble = _unpack_ensemble(restored, ensemble)
 
-        def after_block(now: Ensemble, dataset: int = dataset) -> None:
-            nonlocal saved
-            progress.update(total * len(finished) + now.done)
-            if time.monotonic() - saved >= checkpoint_seconds:
-                checkpoint.save(_pack(finished, dataset, now))
-                saved = time.monotonic()
+            def after_block(now: Ensemble, dataset: int = dataset) -> None:
+                nonlocal saved
+                progress.update(total * len(finished) + now.done)
+                signal = interrupted()
+                if signal or time.monotonic() - saved >= checkpoint_seconds:
+                    checkpoint.save(_pack_finished(finished) | _pack(dataset, now))
+                    saved = time.monotonic()
+                if signal:
+                    raise StoppedError(
+                        f"stopped by {signal} after {total * len(finished) + now.done} of "
+                        f"{total * len(dataset_files)} draws; the state is saved: the same "
+                        "command continues from it"
+                    )
 
-        try:
-            ensemble = sampler.run(keys, ensemble, data, after_block, _noise_ratios(specification))
-        except DivergenceError as error:
-            raise DivergenceError(
-                f"training at {specification.point}, dataset {dataset}: {error}, with the sampler "
-                f"{specification.kernel}; choose a smaller step_size in "
-                f"experiments.{specification.experiment}.sampler"
-            ) from error
-        finished[dataset] = {
-            "observables": ensemble.observables,
-            "acceptance": ensemble.acceptance / specification.draws,
-            "control_variates": model.control_variates(data),
-            counts_column: ensemble.counts,
-            **model.saved(
-                _starting_positions(specification, model, dataset, data),
-                ensemble.state.position,
-                specification.parameters,
-            ),
-        }
+            try:
+                ensemble = sampler.run(
+                    keys, ensemble, data, after_block, _noise_ratios(specification)
+                )
+            except DivergenceError as error:
+                raise DivergenceError(
+                    f"training at {specification.point}, dataset {dataset}: {error}, with the "
+                    f"sampler {specification.kernel}; choose a smaller step_size in "
+                    f"experiments.{specification.experiment}.sampler"
+                ) from error
+            finished[dataset] = {
+                "observables": ensemble.observables,
+                "acceptance": ensemble.acceptance / specification.draws,
+                "control_variates": model.control_variates(data),
+                counts_column: ensemble.counts,
+                **model.saved(
+                    _starting_positions(specification, model, dataset, data),
+                    ensemble.state.position,
+                    specification.parameters,
+                ),
+            }
     progress.close()
+    if restored.keys() != _pack_finished(finished).keys():
+        checkpoint.save_last(_pack_finished(finished))
     table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
-    checkpoint.remove()
 
 
 def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler:
@@ -205,12 +224,15 @@ def _start(
     return steps, sampler.start(positions, data)
 
 
-def _pack(finished: dict[int, Arrays], dataset: int, ensemble: Ensemble) -> Arrays:
-    """Finished datasets and the ensemble under way as named arrays."""
-    arrays = {f"finished/{i}/{name}": x for i, one in finished.items() for name, x in one.items()}
-    for i, leaf in enumerate(jax.tree.leaves(ensemble.state)):
-        arrays[f"current/state/{i}"] = np.asarray(leaf)
-    return arrays | {
+def _pack_finished(finished: dict[int, Arrays]) -> Arrays:
+    """Finished datasets as named arrays."""
+    return {f"finished/{i}/{name}": x for i, one in finished.items() for name, x in one.items()}
+
+
+def _pack(dataset: int, ensemble: Ensemble) -> Arrays:
+    """The ensemble under way as named arrays."""
+    leaves = jax.tree.leaves(ensemble.state)
+    return {f"current/state/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)} | {
         "current/dataset": np.asarray(dataset),
         "current/done": np.asarray(ensemble.done),
         "current/observables": ensemble.observables,

@@ -1,18 +1,27 @@
 """Checkpoints: atomic, with a checksum; the previous one is kept until the next is safe."""
 
+import contextlib
 import hashlib
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grokphase.storage import remove_abandoned, replaced
+from grokphase.errors import GrokphaseError
+from grokphase.storage import digest, remove_abandoned, replaced
 
 Arrays = dict[str, NDArray]
 
 _log = logging.getLogger(__name__)
+
+
+def checkpoint_of(folder: Path, identity: dict[str, Any]) -> "Checkpoint":
+    """The checkpoint of the training job whose shard has this provenance."""
+    key = digest(identity)
+    return Checkpoint(folder / f"{key[:32]}.checkpoint", key)
 
 
 class Checkpoint:
@@ -41,8 +50,18 @@ class Checkpoint:
                 # A hard link keeps the old file reachable while the new one takes its name.
                 link = self.previous.with_name(f"{temporary.name}.link")
                 link.unlink(missing_ok=True)
-                link.hardlink_to(self.path)
-                link.replace(self.previous)
+                # Another copy of this job may have finished and removed it.
+                with contextlib.suppress(FileNotFoundError):
+                    link.hardlink_to(self.path)
+                    link.replace(self.previous)
+                # Renaming onto another name of the same file leaves both names.
+                link.unlink(missing_ok=True)
+
+    def save_last(self, arrays: Arrays) -> None:
+        """Replace the checkpoint by the state of the finished computation, and tidy up."""
+        self.save(arrays)
+        self.previous.unlink(missing_ok=True)
+        remove_abandoned(self.path)
 
     def load(self) -> Arrays | None:
         """The newest whole checkpoint of this computation, or None. Damage is named in the log."""
@@ -57,13 +76,19 @@ class Checkpoint:
 
     def _read(self, path: Path) -> bytes | None:
         """The contents of a whole checkpoint of this computation, or None."""
-        if not path.exists():
+        try:
+            header, _, body = path.read_bytes().partition(b"\n")
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        header, _, body = path.read_bytes().partition(b"\n")
+        except OSError as error:
+            raise GrokphaseError(
+                f"cannot read the checkpoint {path}: {error.strerror or error}; check its "
+                "permissions, or delete it to begin this job anew"
+            ) from error
         return body if header + b"\n" == self._header(body) else None
 
     def remove(self) -> None:
-        """Delete the checkpoint: its computation is finished."""
+        """Delete the checkpoint: the result of its computation has been used."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
         remove_abandoned(self.path)

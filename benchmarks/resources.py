@@ -1,0 +1,104 @@
+"""Time and memory of training jobs against the model in grokphase.resources, at several sizes.
+
+    python benchmarks/resources.py > benchmarks/resources.md
+
+Takes some minutes. Every size is trained in a process of its own, after a run that compiles.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from grokphase import resources
+from grokphase.config import load_config
+from grokphase.layout import range_name
+
+ROOT = Path(__file__).parents[1]
+TEACHER_STUDENT = "teacher_student"
+SMALL = "modular_small"
+# (experiment, scale, changes of parameters, changes of the sampler, datasets)
+SIZES = [
+    (
+        TEACHER_STUDENT,
+        "quick",
+        {"input_dim": 10, "width": 20, "train_size": 40},
+        {"draws": 1000},
+        4,
+    ),
+    (TEACHER_STUDENT, "quick", {}, {}, 10),
+    (TEACHER_STUDENT, "paper", {}, {}, 1),
+    (
+        TEACHER_STUDENT,
+        "paper",
+        {"train_size": 12000},
+        {"burn_in": 0, "draws": 1, "metropolis": False},
+        1,
+    ),
+    (SMALL, "quick", {}, {}, 2),
+    (SMALL, "paper", {}, {"burn_in": 10, "draws": 20}, 1),
+]
+
+
+def stage(folder: Path, *arguments: object) -> tuple[float, float]:
+    """Processor seconds and peak memory (MiB) of one command."""
+    path = f"{ROOT / 'workflow'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "grokphase", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    print("# Resources of training jobs\n")
+    print("Written by `python benchmarks/resources.py`: processor seconds and peak memory (MiB).\n")
+    print("| experiment | size | gradients | seconds | expected | memory | expected | asked |")
+    print("|---|---|---|---|---|---|---|---|")
+    for experiment, scale, parameters, sampler, datasets in SIZES:
+        config = load_config(ROOT / "config.yaml", scale)
+        point = next(iter(config.experiments[experiment].points()))
+        specification = config.training(experiment, point)
+        kernel = {k: v for k, v in sampler.items() if k in specification.kernel}
+        schedule = {k: v for k, v in sampler.items() if k not in kernel}
+        sizes = specification.parameters.model_copy(update=parameters)
+        specification = specification.model_copy(
+            update={"parameters": sizes, "kernel": specification.kernel | kernel, **schedule}
+        )
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for dataset in range(datasets):
+                wanted = config.dataset(experiment, dataset)
+                known = {k: v for k, v in parameters.items() if k in type(wanted).model_fields}
+                text = wanted.model_copy(update=known).model_dump_json()
+                stage(folder, "dataset", "--specification", text)
+            options = ("train", "--specification", specification.model_dump_json())
+            options += ("--datasets", range_name(range(datasets)))
+            for attempt in ("first", "second"):
+                seconds, memory = stage(
+                    folder, *options, "--checkpoints", attempt, "--output", f"{attempt}.parquet"
+                )
+        expected = resources.training(specification, datasets)
+        steps = specification.burn_in + specification.draws * specification.thin
+        gradients = datasets * len(specification.networks.starts()) * steps
+        gradients *= int(specification.kernel.get("leapfrog_steps", 1))
+        shown = ", ".join(
+            f"{k}={v}"
+            for k, v in sizes.model_dump().items()
+            if k in ("input_dim", "width", "train_size", "prime")
+        )
+        asked = resources.memory_request(expected.memory, 1)
+        print(
+            f"| {experiment} | {shown} | {gradients} | {seconds:.1f} | {expected.seconds:.1f} "
+            f"| {memory:.0f} | {expected.memory:.0f} | {asked} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Resource requests, estimates, progress and what a profile asks of SLURM."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from grokphase import estimation, resources, slurm
+from grokphase.cli import cli
+from grokphase.config import load_config
+from grokphase.errors import GrokphaseError
+
+ROOT = Path(__file__).parents[2]
+TABLE = ROOT / "benchmarks" / "resources.md"
+
+
+def training(experiment="teacher_student", scale="paper"):
+    config = load_config(ROOT / "config.yaml", scale)
+    return config.training(experiment, next(iter(config.experiments[experiment].points())))
+
+
+@pytest.mark.parametrize("experiment", ["teacher_student", "modular_small"])
+def test_resources_grow_with_the_problem(experiment):
+    small, large = training(experiment, "quick"), training(experiment, "paper")
+    assert resources.training(large, 1).seconds > resources.training(small, 1).seconds
+    assert resources.training(large, 1).memory >= resources.training(small, 1).memory
+    one, four = (resources.training(small, n).seconds - resources.TRAINING_START for n in (1, 4))
+    assert four == pytest.approx(4 * one)
+
+
+def test_a_further_attempt_asks_for_more():
+    for request in (resources.memory_request, resources.time_request):
+        first, second, third = (request(1000.0, attempt) for attempt in (1, 2, 3))
+        assert first < second < third
+    assert resources.memory_request(1000.0, 1) > 1000
+    assert resources.time_request(600.0, 1) > 10
+
+
+def test_measured_jobs_fit_and_none_asks_for_twice_its_memory():
+    rows = re.findall(r"^\| \w+ \|.*\|$", TABLE.read_text(), re.M)
+    cells = [[float(x) for x in re.findall(r"\| ([\d.]+) (?=\|)", row)] for row in rows]
+    measured = [row for row in cells if row]
+    assert len(measured) >= 5
+    for _, seconds, expected_seconds, memory, expected_memory, asked in measured:
+        assert memory < asked < 2 * memory
+        assert 0.5 < seconds / expected_seconds < 2
+        assert 0.6 < memory / expected_memory < 1.7
+
+
+def test_the_makespan_fills_free_workers():
+    assert estimation.makespan([], 3) == 0
+    assert estimation.makespan([5, 1, 1, 1, 1, 1], 2) == 5
+    assert estimation.makespan([1] * 10, 3) == 4
+
+
+def test_an_estimate_counts_submissions_by_groups():
+    need = resources.Resources(10.0, 400.0)
+    jobs = [estimation.Job("train", need, 1.0)] * 1000
+    profile = estimation.read_profile(ROOT / "profiles" / "slurm", 1)
+    total = estimation.estimate(jobs, profile)
+    assert profile.cluster
+    assert total.submissions == 32
+    assert total.core_seconds == 10_000
+    assert total.wall_seconds < 200
+    alone = estimation.estimate(jobs, estimation.read_profile(None, 2))
+    assert alone.submissions == 0
+    assert alone.wall_seconds > 5000
+
+
+def test_a_missing_profile_is_named():
+    with pytest.raises(GrokphaseError, match="--profile: nowhere"):
+        estimation.read_profile(Path("nowhere"), 1)
+
+
+@pytest.mark.parametrize("name", ["slurm", "slurm-gpu"])
+def test_the_profiles_hold_no_science(name):
+    settings = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+    assert settings["executor"] == "slurm"
+    assert settings["retries"] >= 1
+    assert "config" not in settings
+
+
+def cluster(partitions, accounts):
+    answers = {"sinfo": partitions, "sacctmgr": accounts}
+    return lambda command: answers[command[0]]
+
+
+def test_unknown_partitions_and_accounts_are_named_with_their_keys():
+    call = cluster("main\ngpu\n", "physics\nphysics\n")
+    assert slurm.problems("main", "physics", "p", call) == []
+    assert slurm.problems(None, None, "p", call) == []
+    partition, account = slurm.problems("mian", "biology", "p", call)
+    assert partition == (
+        "p, default-resources, slurm_partition: this cluster has no partition mian; "
+        "it has gpu, main"
+    )
+    assert account == (
+        "p, default-resources, slurm_account: you have no account biology; you have physics"
+    )
+    [without] = slurm.problems("main", "physics", "p", cluster("main\n", None))
+    assert "slurm_account" in without
+    assert slurm.problems("main", None, "p", cluster(None, None)) == []
+
+
+def test_the_status_of_a_run_is_read_from_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "config.yaml").read_text()
+    text = re.sub(r"datasets_per_job: \d+", "datasets_per_job: 1", text)
+    (tmp_path / "config.yaml").write_text(text)
+    config = load_config(tmp_path / "config.yaml")
+    points = list(config.experiments["modular_small"].points())
+    base = tmp_path / "results" / "paper"
+
+    def put(path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def log(point, dataset):
+        return base / "logs" / "train" / "modular_small" / point / f"{dataset}-{dataset}.log"
+
+    put(base / "modular_small" / points[0] / "shards" / "datasets~0-0.parquet", "")
+    put(log(points[0], 1), "12:00:00 50 of 160 draws, 2 draws/s, 55 s remaining\n")
+    put(log(points[0], 2), "Error: training diverged\n")
+    put(log(points[1], 0), "Error: stopped by SIGTERM after 9 draws; the state is saved: ...\n")
+    put(log(points[1], 1), "")
+    now = log(points[1], 1).stat().st_mtime + 1
+    found = {one.point: one for one in estimation.progress(config, now)
+             if one.experiment == "modular_small"}  # fmt: skip
+    assert found[points[0]][2:7] == (1, 1, 1, 0, 0)
+    assert found[points[1]][2:7] == (0, 1, 0, 0, 2)
+    later = {one.point: one for one in estimation.progress(config, now + 1e5)
+             if one.experiment == "modular_small"}  # fmt: skip
+    assert later[points[0]].slow == 1
+    output = CliRunner().invoke(cli, ["status"]).output
+    assert "1 done; 2 running; 1 failed" in output
+    assert "training ends in about" in output

@@ -1,0 +1,254 @@
+"""How much a run still has to do, from the resource model; read before anything runs."""
+
+import heapq
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from grokphase import resources
+from grokphase.config import Config
+from grokphase.errors import GrokphaseError
+from grokphase.layout import Layout, parse_range
+
+START_SECONDS = 3.0
+"""Snakemake's own start."""
+
+JOB_SECONDS = 0.5
+"""What Snakemake adds to every job on one machine."""
+
+SUBMISSION_SECONDS = 25.0
+"""Wait of a cluster job: dispatch, two starts of Snakemake, and until its end is noticed."""
+
+RELATIVE_ERROR = 0.3
+"""Scatter of measured over expected times."""
+
+STAGE_ORDER = ("dataset", "theory", "baseline", "train", "aggregate", "summary", "figure")
+
+ON_CLUSTER = ("train", "baseline")
+"""Stages that are submitted; the others run where Snakemake runs."""
+
+
+class Job(NamedTuple):
+    """One job still to do: its stage and what it needs."""
+
+    stage: str
+    needs: resources.Resources
+    disk: float
+
+
+class Profile(NamedTuple):
+    """What a profile says about parallel running."""
+
+    cluster: bool = False
+    jobs: int = 1
+    cores: int = 1
+    local_cores: int = 2
+    components: Mapping[str, int] = {}
+    gpu: bool = False
+
+
+class Estimate(NamedTuple):
+    """Totals of a run: seconds of processors, of wall-clock time, MiB of the largest job and of
+    disk, and submissions to the cluster."""
+
+    core_seconds: float
+    wall_seconds: float
+    memory: float
+    disk: float
+    submissions: int
+
+
+def read_profile(folder: Path | None, cores: int) -> Profile:
+    """The profile in a folder; without one, a run on `cores` cores of this machine."""
+    if folder is None:
+        return Profile(cores=cores)
+    path = folder / "config.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise GrokphaseError(f"--profile: {path} cannot be read: {error}") from None
+    components = {
+        name: int(number)
+        for name, _, number in (
+            item.partition("=") for item in settings.get("group-components", ())
+        )
+    }
+    train = (settings.get("set-resources") or {}).get("train") or {}
+    return Profile(
+        settings.get("executor", "local") != "local",
+        int(settings.get("jobs", 1)),
+        int(settings.get("cores", cores)),
+        int(settings.get("local-cores", 2)),
+        components,
+        bool(train.get("gpu")),
+    )
+
+
+def planned_jobs(targets: Iterable[str], scale: str, config: Path) -> list[dict[str, str]]:
+    """Jobs that Snakemake would run: rule and wildcards of each.
+
+    Raises GrokphaseError with Snakemake's message if it cannot plan them.
+    """
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "1"]
+    command += ["--configfile", str(config), "--config", f"scale={scale}", "--", *targets]
+    done = subprocess.run(command, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        lines = [line for line in text.splitlines() if line and not line.startswith("Using ")]
+        raise GrokphaseError("the run cannot be planned: " + "\n  ".join(lines[-8:]))
+    found = []
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", text, re.M):
+        match = re.search(r"^    wildcards: (.*)$", block, re.M)
+        pairs = (part.partition("=") for part in (match[1].split(", ") if match else ()))
+        found.append({"rule": rule} | {name: value for name, _, value in pairs})
+    return found
+
+
+def needs(job: Mapping[str, str], config: Config) -> Job | None:
+    """What a planned job needs; None for targets that only collect files."""
+    stage = next((one for one in STAGE_ORDER if job["rule"].split("_")[0] == one), None)
+    if stage is None or ("experiment" not in job and "figure" not in job):
+        return None
+    if stage == "train":
+        specification = config.training(job["experiment"], job["point"])
+        datasets = len(parse_range(job["datasets"]))
+        cost = resources.training(specification, datasets)
+        networks = datasets * len(specification.networks.starts())
+        return Job(stage, cost, 0.02 + networks * (0.002 + specification.draws * 4e-5))
+    if stage == "baseline":
+        [point, *_] = config.experiments[job["experiment"]].points().values()
+        return Job(stage, resources.baseline(point.train_size), 0.01)
+    if stage == "dataset":
+        [point, *_] = config.experiments[job["experiment"]].points().values()
+        size = getattr(point, "train_size", 0) * (getattr(point, "input_dim", 0) + 1) * 4 / 2**20
+        return Job(stage, resources.Resources(resources.SECONDS[stage], 90 + 2 * size), size)
+    disk = {"theory": 0.2, "aggregate": 0.05, "summary": 0.02, "figure": 0.5}[stage]
+    return Job(stage, resources.Resources(resources.SECONDS[stage], 250.0), disk)
+
+
+def estimate(jobs: list[Job], profile: Profile) -> Estimate:
+    """Totals of these jobs. The wall-clock time is that of filling free cores in the order of the
+    stages, the longest job first; a queue's waiting time is not in it."""
+    local: list[Job] = []
+    remote: dict[str, list[Job]] = {}
+    for job in jobs:
+        if profile.cluster and job.stage in ON_CLUSTER:
+            remote.setdefault(job.stage, []).append(job)
+        else:
+            local.append(job)
+    wall, submissions = START_SECONDS if jobs else 0.0, 0
+    here = profile.local_cores if profile.cluster else profile.cores
+    for stage in STAGE_ORDER:
+        times = [job.needs.seconds + JOB_SECONDS for job in local if job.stage == stage]
+        members = sorted(remote.get(stage, []), key=lambda job: -job.needs.seconds)
+        size = profile.components.get(stage, 1)
+        groups = [members[i : i + size] for i in range(0, len(members), size)]
+        submissions += len(groups)
+        spans = [makespan([j.needs.seconds for j in g], profile.cores) for g in groups]
+        wall += makespan(times, here)
+        wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
+    return Estimate(
+        sum(job.needs.seconds for job in jobs),
+        wall,
+        max((job.needs.memory for job in jobs), default=0.0),
+        sum(job.disk for job in jobs),
+        submissions,
+    )
+
+
+def makespan(times: Iterable[float], workers: int) -> float:
+    """Time until all are done when the longest is always started first on a free worker."""
+    free = [0.0] * max(workers, 1)
+    for time in sorted(times, reverse=True):
+        heapq.heapreplace(free, free[0] + time)
+    return max(free)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.4 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def report(jobs: list[Job], profile: Profile) -> str:
+    """The estimate as text, one line for each quantity, times with their error."""
+    total = estimate(jobs, profile)
+    counts = {stage: sum(job.stage == stage for job in jobs) for stage in STAGE_ORDER}
+    shown = ", ".join(f"{number} {stage}" for stage, number in counts.items() if number)
+    percent = f"± {RELATIVE_ERROR:.0%}"
+    kind = "core" if not profile.gpu else "core (training would run on GPUs, not calibrated)"
+    lines = [
+        f"jobs: {len(jobs)}" + (f" ({shown})" if shown else ""),
+        f"{kind}-hours: {total.core_seconds / 3600:.2g} {percent}",
+        f"wall time: {duration(total.wall_seconds)} {percent}"
+        + (", without waiting in the queue" if profile.cluster else f" on {profile.cores} cores"),
+        f"memory: {math.ceil(total.memory)} MiB for the largest job",
+        f"disk: {math.ceil(total.disk)} MiB",
+    ]
+    if profile.cluster:
+        lines.insert(1, f"sbatch calls: {total.submissions}")
+    return "\n".join(lines)
+
+
+class Progress(NamedTuple):
+    """Training jobs of one point by state."""
+
+    experiment: str
+    point: str
+    done: int
+    running: int
+    failed: int
+    slow: int
+    waiting: int
+    remaining: float
+
+
+def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]:
+    """State of every point that trains, from shards, logs and their times alone.
+
+    A job runs once its log is there and holds no error, and is slow if its log then stays silent
+    for `stale` seconds longer than the whole job should take. `remaining` is the expected
+    processor time in seconds of what is not done.
+    """
+    layout = Layout(config.scale)
+    found = []
+    for name, experiment in config.experiments.items():
+        for point in experiment.points() if experiment.trains else ():
+            counts = {"done": 0, "running": 0, "failed": 0, "slow": 0, "waiting": 0}
+            remaining = 0.0
+            for datasets in experiment.shards():
+                label = f"{datasets.start}-{datasets.stop - 1}"
+                if Path(layout.shard(name, point, label)).exists():
+                    counts["done"] += 1
+                    continue
+                expected = resources.training(config.training(name, point), len(datasets)).seconds
+                log = Path(layout.log(f"train/{name}/{point}/{label}"))
+                state, left = _job_state(log, expected, now, stale)
+                counts[state] += 1
+                remaining += left
+            found.append(Progress(name, point, remaining=remaining, **counts))
+    return found
+
+
+def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:
+    """State of an unfinished training job and the processor seconds that it still needs."""
+    try:
+        text, status = log.read_text(), log.stat()
+    except OSError:
+        return "waiting", expected
+    if "Error: " in text:
+        again = "the state is saved" in text
+        return ("waiting" if again else "failed"), expected
+    lines: list[Any] = re.findall(r"(\d+) of (\d+) draws, .* (\d+) s remaining", text)
+    left = float(lines[-1][2]) if lines else expected
+    quiet = now - status.st_mtime
+    if quiet > stale + expected:
+        return "slow", left
+    return "running", left

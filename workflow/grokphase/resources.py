@@ -1,0 +1,84 @@
+"""Time and memory of jobs as functions of the size of the problem, from measurements.
+
+The constants were measured by benchmarks/resources.py, on one core at about 2.5 GHz. Read while
+the workflow is planned: it imports nothing heavy.
+"""
+
+import math
+from typing import NamedTuple
+
+from grokphase.models.modular_cost import gradient_cost
+from grokphase.parameters import ModularAddition, TeacherStudent
+from grokphase.sampling import kernels
+from grokphase.specifications.training import TrainingSpecification
+
+MEMORY_MARGIN = 1.35
+"""Memory asked for over memory expected."""
+
+TIME_MARGIN = 3.0
+"""Time asked for over time expected: nodes are slower, shared, or wait for storage."""
+
+SNAKEMAKE_MEMORY = 100.0
+"""MiB that Snakemake itself needs beside a job, on a cluster."""
+
+TRAINING_START = 5.0
+"""Seconds until a training job draws: imports and compilation."""
+
+TRAINING_MEMORY = 360.0
+"""MiB of a training job with the smallest networks."""
+
+SECONDS = {
+    "dataset": 1.0,
+    "aggregate": 4.0,
+    "summary": 1.0,
+    "theory": 4.5,
+    "baseline": 3.0,
+    "figure": 5.0,
+}
+"""Processor time of the jobs of the other stages."""
+
+
+class Resources(NamedTuple):
+    """What a job needs: `seconds` of processor time on one core, `memory` in MiB."""
+
+    seconds: float
+    memory: float
+
+
+def training(specification: TrainingSpecification, datasets: int) -> Resources:
+    """Resources of training the networks of one point on so many datasets."""
+    parameters = specification.parameters
+    options = dict(specification.kernel)
+    settings = kernels.load(options.pop("kernel")).Settings(**options)
+    networks = len(specification.networks.starts())
+    steps = specification.burn_in + specification.draws * specification.thin
+    gradients = datasets * networks * steps * settings.gradients_per_step
+    seconds, memory = _gradient(parameters)
+    return Resources(TRAINING_START + gradients * seconds, TRAINING_MEMORY + memory)
+
+
+def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
+    """Resources of one gradient of one network."""
+    if isinstance(parameters, TeacherStudent):
+        n, width, d = parameters.train_size, parameters.width, parameters.input_dim
+        seconds = 2e-5 + 4 * n * width * d / 7e10 + n * width / 4e8
+        return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
+    cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
+    return Resources(5e-5 + cost.operations / 1.2e10, 45 + 1.5 * cost.bytes / 2**20)
+
+
+def baseline(train_size: int) -> Resources:
+    """Resources of Gaussian-process regression on one dataset."""
+    memory = 150 + 5 * 4 * train_size**2 / 2**20
+    return Resources(SECONDS["baseline"] + train_size**3 / 2e10, memory)
+
+
+def memory_request(expected: float, attempt: int) -> int:
+    """Memory to ask for in MB; half as much again on every further attempt."""
+    margin = MEMORY_MARGIN * (1 + 0.5 * (attempt - 1))
+    return math.ceil((expected + SNAKEMAKE_MEMORY) * margin)
+
+
+def time_request(expected: float, attempt: int) -> int:
+    """Time to ask for in minutes; as much again on every further attempt."""
+    return math.ceil((expected * TIME_MARGIN / 60 + 4) * attempt)
