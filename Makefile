@@ -3,3 +3,8 @@
 bench:
 	.venv/bin/python benchmarks/step.py
 	.venv/bin/python benchmarks/kernels.py
+
+# Half an hour on two cores; needs SLURM.
+.PHONY: bench-slurm
+bench-slurm:
+	.venv/bin/python benchmarks/slurm_shards.py
