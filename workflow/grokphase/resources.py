@@ -18,8 +18,9 @@ MEMORY_MARGIN = 1.35
 TIME_MARGIN = 3.0
 """Time asked for over time expected: nodes are slower, shared, or wait for storage."""
 
-SNAKEMAKE_MEMORY = 100.0
-"""MiB that Snakemake itself needs beside a job, on a cluster."""
+SNAKEMAKE_MEMORY = 300.0
+"""MiB that Snakemake needs beside a job that is alone on a cluster: it starts twice, within the
+batch step and within the job step."""
 
 TRAINING_START = 5.0
 """Seconds until a training job draws: imports and compilation."""

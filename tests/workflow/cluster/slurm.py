@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ SlurmctldPort={ports[0]}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -33,10 +34,11 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
+SelectTypeParameters=CR_Core_Memory,CR_LLN
 DefMemPerCPU=200
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/completed
@@ -49,12 +51,15 @@ SlurmdTimeout=8
 SlurmctldTimeout=10
 OverTimeLimit=0
 KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=16000
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=16000 \
 Gres=gpu:2
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP
 PartitionName=gpu Nodes=n2 MaxTime=60 State=UP
+PartitionName=urgent Nodes=n1,n2 MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP
 """
 
 # The executor removes SLURM_* from the environment of its inner srun, SLURM_CONF too; and every
@@ -179,16 +184,25 @@ class Slurm:
         """Numbers of the jobs that run."""
         return self.call("squeue", "--noheader", "--states=R", "--format=%A").split()
 
-    def states(self) -> list[str]:
-        """Final states of all jobs so far."""
+    def jobs(self) -> list[str]:
+        """Numbers of all jobs so far, in the order of their submission."""
+        shown = self.call("squeue", "--noheader", "--states=all", "--format=%A").split()
+        return sorted(set(shown), key=int)
+
+    def states(self, job: str) -> list[str]:
+        """States in which the runs of a job ended; a job that was requeued has several."""
         path = self.folder / "completed"
         text = path.read_text() if path.exists() else ""
-        return [
-            part.removeprefix("JobState=")
-            for line in text.splitlines()
-            for part in line.split()
-            if part.startswith("JobState=")
-        ]
+        return re.findall(rf"^JobId={job} .*? JobState=(\S+)", text, re.M)
+
+    def show(self, job: str) -> dict[str, str]:
+        """Fields of ``scontrol show job``."""
+        words = self.call("scontrol", "--oneliner", "show", "job", job).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def node_logs(self) -> str:
+        """What the daemons of the nodes have logged."""
+        return "\n".join(path.read_text() for path in self.folder.glob("slurmd.*.log"))
 
     def logs(self) -> str:
         paths = [*self.folder.glob("*.log"), *self.folder.glob("*.output")]

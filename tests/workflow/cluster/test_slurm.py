@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -15,7 +14,8 @@ from slurm import wait_for
 EXPERIMENT = "experiments.teacher_student"
 PROFILE = ("--profile", "profiles/slurm", "--latency-wait", "5")
 FAST_STATUS = ("--slurm-init-seconds-before-status-checks", "2")
-LONG = {f"{EXPERIMENT}.sampler.draws": 8_000}
+TARGET = "results/paper/teacher_student/diagnostics.md"
+LONG = {f"{EXPERIMENT}.sampler.draws": 30_000, f"{EXPERIMENT}.sampler.thin": 10}
 
 
 def start(slurm, project, *arguments):
@@ -85,39 +85,127 @@ def test_the_whole_run_is_that_of_this_machine(slurm, time_limit, project, finis
     assert "-p main" in training
 
 
-@pytest.mark.slow
-def test_every_fault_ends_in_the_same_bytes(slurm, new_project, tmp_path):
-    """One job cancelled, one requeued, one whose node dies, and Snakemake killed among them."""
-    local = new_project(tmp_path / "local")
-    remote = new_project(tmp_path / "remote")
-    for one in (local, remote):
-        one.configure(LONG)
-    target = "results/paper/teacher_student/diagnostics.md"
-    local.snakemake(target).check_success()
+def begin(slurm, project, number, *arguments):
+    """Snakemake on the cluster, once so many jobs of one shard each are drawing; and their ids."""
+    before = set(slurm.running())
+    process = start(slurm, project, *arguments, "--group-components", "train=1")
+    wait_for(lambda: len(set(slurm.running()) - before) == number, 90, "the jobs run")
+    jobs = sorted(set(slurm.running()) - before, key=int)
 
-    single = (target, "--group-components", "train=1")
-    process = start(slurm, remote, *single)
-    mine = lambda: sorted(set(slurm.running()))  # noqa: E731
-    wait_for(lambda: len(mine()) >= 4, 90, "four jobs run")
-    wait_for(lambda: len(list(remote.results.rglob("train/**/*.log"))) == 4, 90, "they train")
-    jobs = mine()[-4:]
-    time.sleep(3)
-    slurm.call("scancel", jobs[0])
-    slurm.call("scontrol", "requeue", jobs[1])
+    def drawing():
+        logs = project.results.rglob("logs/train/**/*.log")
+        return sum("draws/s" in path.read_text() for path in logs) == number
+
+    wait_for(drawing, 120, "they train")
+    return process, jobs
+
+
+def jobs_on(slurm, jobs, node):
+    return [job for job in jobs if slurm.show(job)["NodeList"] == node]
+
+
+def training_logs(project):
+    return [path.read_text() for path in project.results.rglob("logs/train/**/*.log")]
+
+
+def check_same_results(local, remote, leftovers=False):
+    """The same files with the same bytes; copies of a job may leave checkpoints if `leftovers`."""
+    wanted, found = results(local), results(remote)
+    extra = {name for name in found if leftovers and "checkpoints" in name}
+    assert found.keys() - extra == wanted.keys() - extra
+    assert [name for name in wanted.keys() - extra if found[name] != wanted[name]] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_project, tmp_path_factory):
+    """Training of four shards that takes half a minute, on this machine."""
+    project = new_project(tmp_path_factory.mktemp("undisturbed") / "project")
+    project.configure(LONG)
+    project.snakemake(TARGET).check_success()
+    return project
+
+
+@pytest.mark.slow
+def test_every_fault_ends_in_the_same_bytes(slurm, undisturbed, project):
+    """One job cancelled, one requeued, those of a dying node, and Snakemake killed after them."""
+    project.configure(LONG)
+    process, jobs = begin(slurm, project, 4, TARGET)
+    cancelled, requeued = jobs_on(slurm, jobs, "n1")
+    lost = jobs_on(slurm, jobs, "n2")
+    assert len(lost) == 2
+    slurm.call("scancel", cancelled)
+    slurm.call("scontrol", "requeue", requeued)
     slurm.kill_node("n2")
     slurm.start_node("n2")
-    time.sleep(1)
+    ended = lambda: {job: slurm.states(job)[:1] for job in jobs}  # noqa: E731
+    wait_for(lambda: all(ended().values()), 60, "SLURM notices")
+    assert ended()[cancelled] == ["CANCELLED"]
+    assert slurm.show(requeued)["Restarts"] == "1"
+    assert [ended()[job] for job in lost] == [["NODE_FAIL"], ["NODE_FAIL"]]
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
-    status, output = run(slurm, remote, "--unlock")
+    status, output = run(slurm, project, "--unlock")
     assert status == 0, output
-    status, output = run(slurm, remote, *single, "--config", "scale=paper")
-    assert status == 0, output + job_logs(remote)
-    wanted, found = results(local), results(remote)
-    leftover = {name for name in found if "checkpoints" in name}
-    assert found.keys() - leftover == wanted.keys()
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+    status, output = run(slurm, project, TARGET, "--group-components", "train=1")
+    assert status == 0, output + job_logs(project)
+    check_same_results(undisturbed, project, leftovers=True)
+
+
+@pytest.mark.slow
+def test_preempted_jobs_continue(slurm, undisturbed, project):
+    """A job of a partition that comes first takes a node; its jobs continue when it is done."""
+    project.configure(LONG)
+    before = len(slurm.sbatch_calls())
+    process, jobs = begin(slurm, project, 4, TARGET)
+    preempted = jobs_on(slurm, jobs, "n1")
+    assert len(preempted) == 2
+    urgent = slurm.call(
+        *("sbatch", "--parsable", "--partition=urgent", "--nodelist=n1", "--exclusive"),
+        *("--output=/dev/null", "--wrap=sleep 3"),
+    ).strip()
+    wait_for(lambda: slurm.states(urgent) == ["COMPLETED"], 60, "the urgent job ends")
+    assert [slurm.states(job)[:1] for job in preempted] == [["PREEMPTED"], ["PREEMPTED"]]
+    output, _ = process.communicate()
+    assert process.returncode == 0, output + job_logs(project)
+    for job in jobs:
+        again = job in preempted
+        assert slurm.states(job) == ["PREEMPTED"] * again + ["COMPLETED"]
+        assert slurm.show(job)["Restarts"] == str(int(again))
+    assert len(slurm.sbatch_calls()) == before + 1 + len(jobs)
+    continued = [log for log in training_logs(project) if re.search(r"continuing after [1-9]", log)]
+    assert len(continued) == len(preempted)
+    check_same_results(undisturbed, project)
+
+
+@pytest.mark.slow
+def test_a_job_killed_for_memory_asks_for_more(slurm, finished_once, project):
+    """The expected memory is far too low: every attempt asks for more, until it is enough."""
+    project.configure()
+    module = project.module("resources")
+    text = module.read_text()
+    changed = text.replace("TRAINING_MEMORY = 360.0", "TRAINING_MEMORY = 10.0")
+    assert changed != text
+    module.write_text(changed)
+    before, old = len(slurm.sbatch_calls()), set(slurm.jobs())
+    status, output = run(slurm, project, "--group-components", "train=1")
+    assert status == 0, output + job_logs(project)
+    jobs = [job for job in slurm.jobs() if job not in old]
+    attempts = {}
+    for call, job in zip(slurm.sbatch_calls()[before:], jobs, strict=True):
+        if shard := re.search(r"'(train:[^']*)'", call):
+            memory = int(re.search(r"--mem[= ](\d+)", call)[1])
+            attempts.setdefault(shard[1], []).append((memory, job))
+    assert len(attempts) == 4
+    killed = set(re.findall(r"StepId=(\d+)\.\d+ exceeded memory limit", slurm.node_logs()))
+    for shard in attempts.values():
+        memory, numbers = zip(*shard, strict=True)
+        failures = len(shard) - 1
+        assert failures > 0
+        assert list(memory) == sorted(set(memory))
+        assert [slurm.states(job) for job in numbers] == [["FAILED"]] * failures + [["COMPLETED"]]
+        assert [job in killed for job in numbers] == [True] * failures + [False]
+    check_same_results(finished_once, project)
 
 
 @pytest.mark.slow
