@@ -184,7 +184,7 @@ def test_a_job_killed_for_memory_asks_for_more(slurm, finished_once, project):
     project.configure()
     module = project.module("resources")
     text = module.read_text()
-    changed = text.replace("TRAINING_MEMORY = 360.0", "TRAINING_MEMORY = 10.0")
+    changed = text.replace("TRAINING_MEMORY = 360.0", "TRAINING_MEMORY = 100.0")
     assert changed != text
     module.write_text(changed)
     before, old = len(slurm.sbatch_calls()), set(slurm.jobs())
