@@ -170,7 +170,7 @@ def table(results: dict[str, Any], header: str) -> str:
     def per_shard(name: str) -> list[float]:
         return [run[name] / run["shards"] for run in runs.values()]
 
-    cores = os.cpu_count() or 1
+    cores = results["cores"]
     lines = [
         header,
         "",
@@ -187,7 +187,7 @@ def table(results: dict[str, Any], header: str) -> str:
             [f"{x - training:.2f}" for x in per_shard("processor_seconds")],
         ),
         row(
-            f"idle share of {cores} processors",
+            f"idle share of {cores} core{'s' * (cores > 1)}",
             [
                 f"{1 - run['processor_seconds'] / run['wall_seconds'] / cores:.0%}"
                 for run in runs.values()
@@ -227,13 +227,16 @@ def main() -> None:
             slurm.stop()
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     [size] = [x for x in profile["group-components"] if x.startswith("train=")]
+    cores = len(os.sched_getaffinity(0))
     results = {
+        "cores": cores,
         "process": process,
         "runs": {f"{size.removeprefix('train=')} shards per job": grouped, "1 shard per job": one},
     }
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     header = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores as two nodes of 8, "
+        f"{platform.processor() or platform.machine()}, {cores} of {os.cpu_count()} cores as two nodes "
+        f"of 8, "
         f"load {load:.1f}; {version}, Python {platform.python_version()}, {packages}; "
         f"{datetime.date.today()}."
     )

@@ -20,8 +20,8 @@ TIME_MARGIN = 3.0
 
 SNAKEMAKE_MEMORY = 160.0
 """MiB for Snakemake beside a job on a cluster, where it runs twice, in the batch step and in the
-job step: with the margin, the smallest training job alone asks for 702 MiB; its processes, pages
-that they share counted more than once, add up to 657 MiB."""
+job step. Resident memory of the smallest training job alone, with pages that processes share
+counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 702."""
 
 TRAINING_START = 5.0
 """Seconds until a training job draws: imports and compilation."""
