@@ -236,8 +236,8 @@ def main() -> None:
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     header = (
         f"{platform.processor() or platform.machine()}, {cores} of {os.cpu_count()} cores as "
-        f"two nodes of 8, load {load:.1f}; {version}, Python {platform.python_version()}, {packages}; "
-        f"{datetime.date.today()}."
+        f"two nodes of 8, load {load:.1f}; {version}, Python {platform.python_version()}, "
+        f"{packages}; {datetime.date.today()}."
     )
     place = Path(__file__).parent
     (place / "slurm_shards.json").write_text(

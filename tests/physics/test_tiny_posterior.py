@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 from grokphase.datasets import generate_dataset, write_dataset
+from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling.kernels import load
+from grokphase.sampling.kernels import Info, Kernel, load
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 from grokphase.storage import read_table
@@ -124,11 +125,12 @@ def measure(size, position):
     )
 
 
-def sample(run_chains, size, name, settings, steps):
+def sample(run_chains, size, name, settings, steps, sweeps=0):
     """The quantities in independent chains started from the prior."""
     of = parameters(size)
     data = model.load_data(of, generate_dataset(dataset_of(size)))
     kernel = load(name).build(model.target(of, data), load(name).Settings(**settings))
+    kernel = neuron_sweep.followed_by_sweeps(kernel, sweeps, of, data)
     draws = run_chains(kernel, prior_positions(size, CHAINS), seed=12, burn_in=steps)
     return measure(size, jax.tree.map(lambda x: x[:, 0], draws))
 
@@ -158,6 +160,31 @@ def test_adjusted_kernels_are_exact(run_chains, posteriors, name, size):
     assert max(found.values()) < LIMIT, found
 
 
+@pytest.mark.parametrize("nodes", [5, neuron_sweep.NODES])
+@pytest.mark.parametrize("size", ["one_neuron", "two_neurons"])
+def test_neuron_sweeps_alone_are_exact(run_chains, posteriors, monkeypatch, size, nodes):
+    """In one dimension they need no kernel, and no fine grid (1e-5 for each distribution)."""
+    grid = neuron_sweep.overlap_grid
+    monkeypatch.setattr(neuron_sweep, "overlap_grid", lambda deviation: grid(deviation, nodes))
+    of = parameters(size)
+    data = model.load_data(of, generate_dataset(dataset_of(size)))
+    pcn = load("pcn_langevin")
+    init = pcn.build(model.target(of, data), pcn.Settings(step_size=0.1)).init
+    still = Kernel(init, lambda key, state: (state, Info(1.0, 0.0)))
+    kernel = neuron_sweep.followed_by_sweeps(still, 1, of, data)
+    draws = run_chains(kernel, prior_positions(size, CHAINS), seed=13, burn_in=40)
+    found = distances(posteriors[size], measure(size, jax.tree.map(lambda x: x[:, 0], draws)))
+    assert max(found.values()) < LIMIT, found
+
+
+def test_neuron_sweeps_leave_the_posterior_of_a_kernel(run_chains, posteriors):
+    """With perpendicular weights, which only the kernel moves (1e-5 for each distribution)."""
+    settings, steps = EXACT["hamiltonian"]
+    samples = sample(run_chains, "one_neuron_2d", "hamiltonian", settings, steps, sweeps=2)
+    found = distances(posteriors["one_neuron_2d"], samples)
+    assert max(found.values()) < LIMIT, found
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "steps", "bias"),
     [
@@ -180,9 +207,11 @@ def test_unadjusted_kernels_are_close_at_a_small_step(
     assert max(found.values()) < LIMIT + bias, found
 
 
-def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path):
+@pytest.mark.parametrize(("step_size", "neuron_sweeps"), [(0.5, 0), (1e-3, 1)])
+def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path, step_size, neuron_sweeps):
     """The shard's fine bins of q, from both kinds of start, against the grid.
 
+    With steps so short that they hardly move, the sweeps over neurons alone must do it.
     200 networks of 40 almost independent draws: 5 standard errors of network means per quarter of
     the distribution (false alarm < 1e-4).
     """
@@ -193,7 +222,8 @@ def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path):
         point="noise~0.6",
         model="teacher_student",
         parameters=parameters("one_neuron"),
-        kernel={"kernel": "hamiltonian", "step_size": 0.5, "leapfrog_steps": 3},
+        kernel={"kernel": "hamiltonian", "step_size": step_size, "leapfrog_steps": 3},
+        neuron_sweeps=neuron_sweeps,
         burn_in=30,
         draws=40,
         thin=3,

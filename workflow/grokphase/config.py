@@ -119,6 +119,13 @@ class Schedule(BaseModel):
     burn_in: int = Field(ge=0, strict=True, description="Kernel steps discarded.")
     draws: PositiveCount = Field(description="Draws recorded per network.")
     thin: PositiveCount = Field(default=1, description="Kernel steps per draw.")
+    neuron_sweeps: int = Field(
+        default=0,
+        ge=0,
+        strict=True,
+        description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
+        "and destroy droplets; teacher_student only.",
+    )
 
 
 def _sampler_type() -> Any:
@@ -284,6 +291,8 @@ class ModularAdditionExperiment(BaseExperiment):
             return ["sampler is missing: the networks need one"]
         if not trains and raw.get("sampler") is not None:
             return ["networks is missing: there is a sampler but nothing to train"]
+        if _mapping(raw.get("sampler")).get("neuron_sweeps"):
+            return ["sampler.neuron_sweeps is for teacher_student only: remove it or set it to 0"]
         return []
 
     @model_validator(mode="after")
@@ -415,6 +424,7 @@ class Config(BaseModel):
             burn_in=sampler.pop("burn_in"),
             draws=sampler.pop("draws"),
             thin=sampler.pop("thin"),
+            neuron_sweeps=sampler.pop("neuron_sweeps"),
             kernel=sampler,
             networks=one.networks,
             planted=one.planted,

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 from grokphase.models.modular_cost import gradient_cost
+from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.training import TrainingSpecification
@@ -28,6 +29,9 @@ TRAINING_START = 5.0
 
 TRAINING_MEMORY = 360.0
 """MiB of a training job with the smallest networks."""
+
+SECONDS_PER_ACTIVATION = 8e-10
+"""Processor time of one activation of a sweep over the neurons."""
 
 SECONDS = {
     "dataset": 1.0,
@@ -54,9 +58,14 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     settings = kernels.load(options.pop("kernel")).Settings(**options)
     networks = len(specification.networks.starts())
     steps = specification.burn_in + specification.draws * specification.thin
-    gradients = datasets * networks * steps * settings.gradients_per_step
     seconds, memory = _gradient(parameters)
-    return Resources(TRAINING_START + gradients * seconds, TRAINING_MEMORY + memory)
+    of_step = settings.gradients_per_step * seconds
+    if isinstance(parameters, TeacherStudent) and specification.neuron_sweeps:
+        of_sweep = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
+        of_step += seconds + specification.neuron_sweeps * of_sweep
+    return Resources(
+        TRAINING_START + datasets * networks * steps * of_step, TRAINING_MEMORY + memory
+    )
 
 
 def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:

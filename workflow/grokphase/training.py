@@ -15,7 +15,8 @@ import pyarrow as pa
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, StoppedError
 from grokphase.interruption import interruptible
-from grokphase.parameters import ModularAddition
+from grokphase.models import neuron_sweep, neuron_sweep_cost
+from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, checkpoint_of
@@ -126,7 +127,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
         target = model.target(parameters, data)
-        return kernel.build(target, settings.unadjusted() if burn_in else settings)
+        built = kernel.build(target, settings.unadjusted() if burn_in else settings)
+        if isinstance(parameters, TeacherStudent):
+            return neuron_sweep.followed_by_sweeps(
+                built, specification.neuron_sweeps, parameters, data
+            )
+        return built
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -134,8 +140,13 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
             model.order_parameters(position, parameters, data),
         )
 
-    gradients = specification.thin * settings.gradients_per_step
-    work = gradients * len(specification.networks.starts()) * model.work_per_gradient(parameters)
+    work = settings.gradients_per_step * model.work_per_gradient(parameters)
+    if isinstance(parameters, TeacherStudent):
+        evaluations = specification.neuron_sweeps * neuron_sweep_cost.evaluations_per_sweep(
+            parameters
+        )
+        work += neuron_sweep_cost.WORK_PER_EVALUATION * evaluations
+    work *= specification.thin * len(specification.networks.starts())
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
         draws=specification.draws,

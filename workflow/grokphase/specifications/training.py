@@ -76,7 +76,8 @@ class TrainingSpecification(BaseModel):
     """Everything that decides the trajectories of the networks at one point of a sweep.
 
     `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
-    and then records `draws` draws, `thin` kernel steps apart.
+    and then records `draws` draws, `thin` kernel steps apart. Every kernel step is followed by
+    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, teacher-student only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,6 +91,7 @@ class TrainingSpecification(BaseModel):
     burn_in: int = Field(ge=0)
     draws: PositiveCount
     thin: PositiveCount
+    neuron_sweeps: int = Field(default=0, ge=0)
     networks: Networks
     planted: PlantedStart | PlantedWaves
     annealing: Annealing | None = None

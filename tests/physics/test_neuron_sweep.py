@@ -1,0 +1,112 @@
+"""Sweeps over neurons: the collapsed density, and droplets that come and go."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grokphase.datasets import generate_dataset
+from grokphase.models import neuron_sweep
+from grokphase.models import teacher_student as model
+from grokphase.parameters import TeacherStudent
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.training import PlantedStart
+from scipy.integrate import quad
+from scipy.special import erf
+
+PARAMETERS = TeacherStudent(
+    input_dim=50,
+    width=120,
+    train_size=600,
+    weight_variance=0.5,
+    readout_variance=0.03,
+    noise=0.15,
+    cubic_strength=-0.3,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return model.load_data(
+        PARAMETERS,
+        generate_dataset(
+            DatasetSpecification(
+                experiment="sweep", seed=3, dataset=0, input_dim=50, train_size=600
+            )
+        ),
+    )
+
+
+def test_the_collapsed_density_is_an_integral_over_the_readout(data):
+    """Against adaptive quadrature of prior times likelihood, also its mean and precision."""
+    generator = np.random.default_rng(1)
+    perpendicular, residual = 0.7 * generator.standard_normal((2, 600))
+    along = np.asarray(data.inputs @ data.teacher, float)
+    overlaps = np.array([-0.9, -0.1, 0.0, 0.3, 1.2])
+    found = neuron_sweep.collapse(
+        *map(jnp.asarray, (overlaps, perpendicular, along, residual)), PARAMETERS, PARAMETERS.noise
+    )
+    prior_readout = PARAMETERS.readout_variance / PARAMETERS.width
+    prior_overlap = PARAMETERS.weight_variance / PARAMETERS.input_dim
+    expected = []
+    for number, q in enumerate(overlaps):
+        phi = erf(perpendicular + q * along)
+
+        def log_density(a, q=q, phi=phi):
+            loss = 0.5 * (np.square(residual - a * phi) - np.square(residual)).sum()
+            prior = a**2 / prior_readout + q**2 / prior_overlap
+            return -loss / PARAMETERS.noise - 0.5 * prior
+
+        mean, deviation = float(found.mean[number]), float(found.precision[number]) ** -0.5
+        top = log_density(mean)
+        moments = [
+            quad(
+                lambda x, k=k, f=log_density, m=mean, s=deviation, t=top: (
+                    x**k * np.exp(f(m + s * x) - t)
+                ),
+                *(-12, 12),
+                points=[0],
+            )[0]
+            for k in range(3)
+        ]
+        assert moments[1] / moments[0] == pytest.approx(0, abs=1e-3)
+        assert moments[2] / moments[0] == pytest.approx(1, rel=1e-3)
+        expected.append(top + np.log(moments[0] * deviation))
+    difference = np.asarray(found.log_density) - expected
+    np.testing.assert_allclose(difference - difference[2], 0, atol=2e-3)
+
+
+def test_the_grid_reaches_what_is_recorded_and_resolves_the_prior():
+    for deviation in (0.01, 0.1, 1.0, 5.0):
+        grid = neuron_sweep.overlap_grid(deviation)
+        reach = max(2.0, 6 * deviation)
+        assert grid.edges[[0, -1]] == pytest.approx([-reach, reach], rel=1e-5)
+        assert np.diff(grid.nodes).min() <= 0.76 * deviation
+        assert (grid.widths > 0).all()
+        np.testing.assert_allclose(grid.interpolation.sum(axis=1), 1, atol=1e-5)
+
+
+def test_droplets_come_and_go(data):
+    """Within five sweeps most planted droplets dissolve, and other neurons become one."""
+    position = model.start(
+        jax.random.key(1), "planted", PARAMETERS, data, PlantedStart(fraction=0.2)
+    )
+    before = np.abs(model.overlaps(position, PARAMETERS, data)) > model.DROPLET_OVERLAP
+    advance = jax.jit(lambda key, x: neuron_sweep.sweep(key, x, PARAMETERS, data))
+    created = np.zeros_like(before)
+    for number in range(5):
+        position, accepted = advance(jax.random.key(number), position)
+        assert 0.8 < accepted <= 1
+        now = np.abs(model.overlaps(position, PARAMETERS, data)) > model.DROPLET_OVERLAP
+        created |= now & ~before
+    assert before.sum() == 24
+    assert (before & now).sum() < 12
+    assert created.any()
+
+
+def test_a_sweep_moves_weights_only_along_the_teacher(data):
+    position = model.start(jax.random.key(2), "prior", PARAMETERS, data, PlantedStart())
+    moved, _ = neuron_sweep.sweep(jax.random.key(3), position, PARAMETERS, data)
+    shift = np.asarray(moved.weights - position.weights)
+    along = shift @ np.asarray(data.teacher)
+    np.testing.assert_allclose(shift, np.outer(along, data.teacher), atol=1e-5)
+    assert (along != 0).mean() > 0.8
