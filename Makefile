@@ -3,6 +3,7 @@
 bench:
 	.venv/bin/python benchmarks/step.py
 	.venv/bin/python benchmarks/kernels.py
+	.venv/bin/python benchmarks/theory_grid.py
 
 # Half an hour on two cores; needs SLURM.
 .PHONY: bench-slurm

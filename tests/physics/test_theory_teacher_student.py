@@ -458,6 +458,59 @@ def test_continuation_finds_branches_whatever_the_order_of_the_noises():
     assert counts.max() > counts.min()
 
 
+@pytest.mark.parametrize("closure", ["quadrature", "gaussian_mixture"])
+@pytest.mark.parametrize(
+    ("parameters", "noises", "strengths"),
+    [
+        (PAPER, [0.06, 0.09, 0.12, 0.16, 0.25, 0.4], [-0.5, -0.3, -0.2, 0.0, 0.4]),
+        (ALL_PHASES, [0.08, 0.1, 0.16, 0.5], [-1.3, -1.0]),
+    ],
+)
+def test_grid_agrees_with_single_points(closure, parameters, noises, strengths):
+    grid = theory.solve(parameters, np.array(noises)[:, None], strengths, closure=closure)
+    phase = phases.observables(theory.select(grid)).phase
+    assert set(phases.Phase) - {phases.Phase.UNDEFINED} == set(phase.ravel())
+    found = grid.converged
+    assert closure == "quadrature" or found.sum(axis=0).max() >= 3
+    for i, j in np.ndindex(phase.shape):
+        single = theory.solve(parameters, noises[i], strengths[j], closure=closure)
+        matched = set()
+        for k in np.flatnonzero(single.converged):
+            same = np.flatnonzero(found[:, i, j] & (grid.wells[:, i, j] == single.wells[k]))
+            t = single.discrepancy[k]
+            distance = np.linalg.norm(grid.discrepancy[same, i, j] - t, axis=1)
+            nearest = same[np.argmin(distance)]
+            assert distance.min() < 1e-6 * np.linalg.norm(t)
+            matched.add(nearest)
+            for name in ("free_energy", "log_partition", "stability_eigenvalue"):
+                value = getattr(grid, name)[nearest, i, j]
+                assert value == pytest.approx(getattr(single, name)[k], rel=1e-6)
+        # Continuation along the grid may find more; nothing but solutions.
+        for k in set(np.flatnonzero(found[:, i, j])) - matched:
+            residual = mixture_residual(
+                grid.discrepancy[k, i, j], parameters, noises[i], strengths[j], grid.wells[k, i, j]
+            )
+            np.testing.assert_allclose(residual, 0.0, atol=1e-3)
+
+
+def test_mixture_eigenvalue_is_that_of_the_finite_difference_jacobian():
+    """The derivative follows place, width and weight of the minima; three modes, three kinds."""
+    for modes in (2, 3):
+        branches = theory.solve(ALL_PHASES, 0.1, -1.0, modes=modes, closure="gaussian_mixture")
+        y = one_neuron.teacher_coefficients(np.full(2 * modes, -1.0), modes)
+        problem = closures.Problem(ALL_PHASES, np.full(2 * modes, 0.1), y)
+        h = 1e-5
+        shifts = h * np.concatenate([np.eye(modes), -np.eye(modes)])
+        for k in np.flatnonzero(branches.converged):
+            equations = closures._mixture_equations(
+                branches.discrepancy[k] + shifts, problem, theory.Wells(int(branches.wells[k]))
+            )
+            jacobian = (equations.residual[:modes] - equations.residual[modes:]).T / (2 * h)
+            assert branches.stability_eigenvalue[k] == pytest.approx(
+                np.linalg.eigvals(jacobian).real.max(), rel=1e-4
+            )
+
+
 # --- Density --------------------------------------------------------------------------------------
 
 

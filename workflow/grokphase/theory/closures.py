@@ -9,6 +9,7 @@ the interface to use.
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 from collections.abc import Callable
 from functools import cache
@@ -21,16 +22,19 @@ from grokphase.parameters import TeacherStudent
 from grokphase.theory.one_neuron import (
     CHUNK_ELEMENTS,
     Array,
-    action,
-    action_derivatives,
+    amplitude_coefficients,
+    amplitude_derivatives,
     effective_interaction,
     hermite_amplitudes,
     overlap_cutoff,
-    stationary_overlaps,
+    side_minima,
 )
+from grokphase.theory.threads import map_blocks
 
 _QUADRATURE_TOLERANCE = 1e-9
 _MAX_REFINEMENTS = 6
+_BLOCK_POINTS = 8192
+"""Points at which the equations of the mixture are evaluated at once."""
 
 
 class Result(enum.IntEnum):
@@ -265,15 +269,17 @@ def solve_quadrature(problem: Problem, start: Array, tolerance: float, max_steps
     spacing = 0.6 * math.sqrt(parameters.weight_variance / parameters.input_dim)
     # Points that need similar cutoffs share a grid.
     order = np.argsort(np.linalg.norm(problem.teacher, axis=1) / problem.noise)
-    pieces: list[tuple[NDArray[np.intp], Iterate]] = []
     norm = np.linalg.norm(problem.teacher, axis=1)
     cutoffs = overlap_cutoff(parameters, problem.noise, norm, start.shape[1])
+    blocks = []
     end = order.size
     while end > 0:
         largest = cutoffs[order[end - 1]]
         begin = max(0, end - max(1, int(CHUNK_ELEMENTS * spacing / largest)))
-        index = order[begin:end]
+        blocks.append(order[begin:end])
         end = begin
+
+    def ascend(index: NDArray[np.intp]) -> Iterate:
         sub = problem.take(index)
         piece = _ascend(sub, start[index], spacing, tolerance, max_steps)
         fine = spacing
@@ -284,76 +290,178 @@ def solve_quadrature(problem: Problem, start: Array, tolerance: float, max_steps
             fine /= 2
             again = _ascend(sub.take(redo), piece.t[redo], fine, tolerance, max_steps)
             piece.assign(redo, again)
-        pieces.append((index, piece))
-    joined = Iterate.join(np.concatenate, [piece for _, piece in pieces])
-    return joined.take(np.argsort(np.concatenate([index for index, _ in pieces])))
+        return piece
+
+    joined = Iterate.join(np.concatenate, map_blocks(ascend, blocks))
+    return joined.take(np.argsort(np.concatenate(blocks)))
 
 
 @cache
-def _normal_rule() -> tuple[Array, Array]:
-    """Nodes and weights of the average over a standard normal variable.
+def _normal_rule(spacing: float, even: bool) -> tuple[Array, Array]:
+    """Nodes and weights of the average over a standard normal variable; even functions need half.
 
     The trapezoid rule is as good as Gauss-Hermite on polynomials here, and far better on the
     amplitudes, whose branch points come close when a well is broad.
     """
-    nodes = np.linspace(-7.5, 7.5, 41)
+    count = round(7.5 / spacing)
+    nodes = spacing * np.arange(0 if even else -count, count + 1)
     weights = np.exp(-0.5 * nodes**2)
-    return nodes, weights / weights.sum()
+    if even:
+        weights[1:] *= 2.0
+    return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 
-def _mixture_moments(t: Array, problem: Problem, wells: Wells) -> tuple[Array, Array]:
-    """<m m^T> [p, modes, modes] and log partition [p] from one Gaussian per minimum of S.
+def _ratio_averages(q: Array, width: Array, origin: float, count: int) -> Array:
+    """Averages of r^1 ... r^count, r = x^2/(origin + 2 x^2), over x ~ N(q, width^2).
 
-    The weight of a minimum is exp(-S)/sqrt(S''), twice for q* > 0, which stands for -q* too. Both
-    are nan where the wells asked for do not exist.
+    Returns [3, p, count]: the averages and their derivatives with respect to q and to the width.
     """
-    parameters, noise = problem.parameters, problem.noise[:, None]
-    modes = t.shape[1]
-    q = np.zeros((t.shape[0], 1))
-    if wells is not Wells.CENTRAL:
-        positive = stationary_overlaps(t, parameters, problem.noise)
-        q = positive if wells is Wells.SIDE else np.concatenate([q, positive], axis=1)
-    curvature = action_derivatives(q, t[:, None, :], parameters, noise)[1]
-    minimum = np.isfinite(q) & (curvature > 0)
-    # Between two minima lies a maximum, so that at most modes + 1 of the saddles are minima.
-    order = np.argsort(~minimum, axis=1, kind="stable")[:, : modes + 1]
-    minimum = np.take_along_axis(minimum, order, axis=1)
-    curvature = np.where(minimum, np.take_along_axis(curvature, order, axis=1), 1.0)
-    q = np.where(minimum, np.take_along_axis(q, order, axis=1), 0.0)
-    log_weight = -action(q, t[:, None, :], parameters, noise) + 0.5 * np.log(
-        2.0 * math.pi / curvature
-    )
-    log_weight = np.where(minimum, log_weight + np.where(q > 0, math.log(2.0), 0.0), -np.inf)
-    top = log_weight.max(axis=1)
-    top = np.where(np.isfinite(top), top, np.nan)
-    weight = np.exp(log_weight - top[:, None])
-    total = weight.sum(axis=1)
-    nodes, node_weights = _normal_rule()
-    points = q[..., None] + nodes / np.sqrt(curvature)[..., None]
-    amplitudes = hermite_amplitudes(points, parameters.weight_variance, modes)
-    joint = (weight / total[:, None])[..., None] * node_weights
-    flat = amplitudes.reshape(t.shape[0], q.shape[1] * nodes.size, modes)
-    weighted = flat * joint.reshape(*flat.shape[:2], 1)
-    second = np.swapaxes(weighted, 1, 2) @ flat
-    return second, top + np.log(total)
+    averages = np.empty((3, q.size, count))
+    # The branch points of the amplitudes are at x^2 = -origin/2; far from them a wide spacing is
+    # exact to rounding.
+    broad = width**2 > origin / 50.0
+    for spacing, even in itertools.product((0.375, 0.75), (False, True)):
+        nodes, weights = _normal_rule(spacing, even)
+        rows = np.flatnonzero((broad == (spacing < 0.5)) & ((q == 0) == even))
+        step = max(1, CHUNK_ELEMENTS // (4 * nodes.size))
+        for begin in range(0, rows.size, step):
+            part = rows[begin : begin + step]
+            x = q[part, None] + width[part, None] * nodes
+            denominator = 2.0 * x**2
+            denominator += origin
+            slope = 2.0 * origin * x / denominator**2
+            ratio = x * x / denominator
+            power = slope
+            averages[0, part, 0] = ratio @ weights
+            averages[1, part, 0] = 0.0 if even else slope @ weights
+            averages[2, part, 0] = slope @ (weights * nodes)
+            raised = ratio
+            for k in range(1, count):
+                power = power * ratio
+                raised = raised * ratio
+                averages[0, part, k] = raised @ weights
+                averages[1, part, k] = 0.0 if even else (k + 1) * (power @ weights)
+                averages[2, part, k] = (k + 1) * (power @ (weights * nodes))
+    return averages
 
 
-def _mixture_residual(t: Array, problem: Problem, wells: Wells) -> Array:
-    return problem.residual(t, _mixture_moments(t, problem, wells)[0])
+class _Equations(NamedTuple):
+    """Residual of the self-consistency equations, and its derivative."""
+
+    residual: Array  # [p, modes]
+    jacobian: Array  # d residual/d t, [p, modes, modes]
+    log_partition: Array  # [p]
 
 
-def _mixture_jacobian(t: Array, problem: Problem, wells: Wells) -> Array:
-    """d residual/d t by central differences, [p, modes, modes]."""
-    modes = t.shape[1]
-    jacobian = np.empty((t.shape[0], modes, modes))
-    step = 1e-6
-    for j in range(modes):
-        shift = step * np.eye(modes)[j]
-        difference = _mixture_residual(t + shift, problem, wells) - _mixture_residual(
-            t - shift, problem, wells
+def _mixture_equations(t: Array, problem: Problem, wells: Wells) -> _Equations:
+    """The equations with one Gaussian per minimum of S.
+
+    The weight of a minimum is exp(-S)/sqrt(S''), twice for q* > 0, which stands for -q* too. All
+    are nan where the wells asked for do not exist. The Jacobian follows the minima, whose place,
+    width and weight depend on t.
+    """
+    parameters, modes = problem.parameters, t.shape[1]
+    if t.shape[0] > _BLOCK_POINTS:
+        parts = map_blocks(
+            lambda part: _mixture_equations(t[part], problem.take(part), wells),
+            np.array_split(np.arange(t.shape[0]), math.ceil(t.shape[0] / _BLOCK_POINTS)),
         )
-        jacobian[:, :, j] = difference / (2.0 * step)
-    return jacobian
+        return _Equations(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+    variance, d = parameters.weight_variance, parameters.input_dim
+    saddles = np.zeros((t.shape[0], 1))
+    if wells is not Wells.CENTRAL:
+        positive = side_minima(t, parameters, problem.noise)
+        saddles = positive if wells is Wells.SIDE else np.concatenate([saddles, positive], axis=1)
+    point, column = np.nonzero(np.isfinite(saddles))
+    q = saddles[point, column]
+    strength = problem.strength
+    derivatives = amplitude_derivatives(q, variance, modes)
+    projections = np.einsum("kwj,wj->kw", derivatives, t[point])
+    curvature = d / variance - strength[point] * (
+        projections[1] ** 2 + projections[0] * projections[2]
+    )
+    minimum = curvature > 0
+    point, q, curvature = point[minimum], q[minimum], curvature[minimum]
+    m, m1, m2, _ = derivatives[:, minimum]
+    p, p1, p2, p3 = projections[:, minimum]
+    k = strength[point]
+
+    # Derivatives with respect to t of the place of a minimum, of S'' there, of its log weight.
+    third = -k * (3.0 * p1 * p2 + p * p3)
+    place = (k / curvature)[:, None] * (m * p1[:, None] + p[:, None] * m1)
+    steeper = third[:, None] * place - k[:, None] * (
+        2.0 * m1 * p1[:, None] + m * p2[:, None] + p[:, None] * m2
+    )
+    relative = -0.5 * steeper / curvature[:, None]
+    log_weight = 0.5 * k * p**2 - d * q**2 / (2.0 * variance)
+    log_weight += 0.5 * np.log(2.0 * math.pi / curvature) + np.where(q > 0, math.log(2.0), 0.0)
+    growth = (k * p)[:, None] * m + relative
+
+    width = curvature**-0.5
+    averages = _ratio_averages(q, width, 1.0 + 2.0 * variance, 2 * modes - 1)
+    coefficients = amplitude_coefficients(modes)
+    scaled = coefficients * t[point]
+    degree = np.arange(modes)[:, None] + np.arange(modes)
+    second = np.outer(coefficients, coefficients) * averages[0][:, degree]
+    pull = np.einsum("wij,wj->wi", second, t[point])
+    by_place, by_width = (
+        coefficients * np.einsum("wij,wj->wi", one[:, degree], scaled) for one in averages[1:]
+    )
+    slope = second + by_place[:, :, None] * place[:, None, :]
+    slope += by_width[:, :, None] * (width[:, None] * relative)[:, None, :]
+
+    starts = np.flatnonzero(np.diff(point, prepend=-1))
+    present = point[starts]
+    top = np.full(t.shape[0], np.nan)
+    total = np.full(t.shape[0], np.nan)
+    top[present] = np.maximum.reduceat(log_weight, starts) if starts.size else 0.0
+    weight = np.exp(log_weight - top[point])
+
+    def summed(values: Array) -> Array:
+        """Sum over the wells of a point."""
+        result = np.full((t.shape[0], *values.shape[1:]), np.nan)
+        if starts.size:
+            result[present] = np.add.reduceat(values, starts, axis=0)
+        return result
+
+    total = summed(weight)
+    weight /= total[point]
+    mean = summed(weight[:, None] * pull)
+    away = weight[:, None] * (pull - mean[point])
+    mean_slope = summed(weight[:, None, None] * slope + away[:, :, None] * growth[:, None, :])
+    gain = problem.gain[:, None]
+    return _Equations(
+        problem.teacher - t - gain * mean,
+        -np.eye(modes) - gain[:, :, None] * mean_slope,
+        top + np.log(total),
+    )
+
+
+def _newton_step(jacobian: Array, residual: Array) -> Array:
+    """-jacobian^{-1} residual, [p, modes]; nan where the jacobian is nan or singular."""
+    modes = residual.shape[1]
+    if modes == 2:
+        (a, b), (c, e) = jacobian.transpose(1, 2, 0)
+        determinant = a * e - b * c
+        size = np.abs(a * e) + np.abs(b * c)
+        regular = np.abs(determinant) > 1e-12 * size
+        determinant = np.where(regular, determinant, np.nan)
+        x, y = residual.T
+        return np.stack([b * y - e * x, c * x - a * y], axis=1) / determinant[:, None]
+    step = np.full(residual.shape, np.nan)
+    regular = np.asarray(np.isfinite(jacobian).all(axis=(1, 2)))
+    regular[regular] = np.linalg.cond(jacobian[regular]) < 1e12
+    step[regular] = -np.linalg.solve(jacobian[regular], residual[regular][..., None])[..., 0]
+    return step
+
+
+def _largest_eigenvalue(matrices: Array) -> Array:
+    """Largest real part of the eigenvalues, [p], for matrices [p, modes, modes]."""
+    if matrices.shape[1] == 2:
+        (a, b), (c, e) = matrices.transpose(1, 2, 0)
+        discriminant = 0.25 * (a - e) ** 2 + b * c
+        return np.asarray(0.5 * (a + e) + np.sqrt(np.maximum(discriminant, 0.0)))
+    return np.asarray(np.linalg.eigvals(matrices).real.max(axis=1))
 
 
 def _solve_mixture(
@@ -361,49 +469,37 @@ def _solve_mixture(
 ) -> Iterate:
     """Damped Newton from one start per point."""
     t = start.copy()
-    residual = _mixture_residual(t, problem, wells)
+    residual, jacobian, log_partition = _mixture_equations(t, problem, wells)
     error = np.abs(residual).max(axis=1)
     damping = np.ones_like(error)
+    # Every solution lies in the ball |t|^2 <= y.t; longer steps than its diameter are wasted.
+    diameter = np.linalg.norm(problem.teacher, axis=1)
     for _ in range(max_steps):
         # Where the wells vanish (nan) or no step length helps, the start is abandoned.
         active = np.flatnonzero(np.logical_and(error > tolerance, damping > 1e-4))
         if active.size == 0:
             break
-        sub = problem.take(active)
-        jacobian = _mixture_jacobian(t[active], sub, wells)
-        regular = np.asarray(np.isfinite(jacobian).all(axis=(1, 2)))
-        regular[regular] = np.linalg.cond(jacobian[regular]) < 1e12
-        damping[active[~regular]] = 0.0
-        active, jacobian, sub = active[regular], jacobian[regular], sub.take(regular)
-        if active.size == 0:
-            continue
-        newton = -np.linalg.solve(jacobian, residual[active][..., None])[..., 0]
-        # Every solution lies in the ball |t|^2 <= y.t; longer steps than its diameter are wasted.
-        diameter = np.linalg.norm(sub.teacher, axis=1)
+        newton = _newton_step(jacobian[active], residual[active])
         length = np.linalg.norm(newton, axis=1)
-        newton *= np.minimum(1.0, diameter / np.maximum(length, 1e-300))[:, None]
-        pending = np.arange(active.size)
+        damping[active[np.isnan(length)]] = 0.0
+        newton *= np.minimum(1.0, diameter[active] / np.maximum(length, 1e-300))[:, None]
+        pending = np.flatnonzero(np.isfinite(length))
         while pending.size:
             at = active[pending]
             trial = t[at] + damping[at, None] * newton[pending]
-            trial_residual = _mixture_residual(trial, sub.take(pending), wells)
-            trial_error = np.abs(trial_residual).max(axis=1)
+            found = _mixture_equations(trial, problem.take(at), wells)
+            trial_error = np.abs(found.residual).max(axis=1)
             accept = trial_error < error[at]
             moved = at[accept]
-            t[moved], residual[moved] = trial[accept], trial_residual[accept]
-            error[moved] = trial_error[accept]
+            t[moved], error[moved] = trial[accept], trial_error[accept]
+            residual[moved], jacobian[moved] = found.residual[accept], found.jacobian[accept]
+            log_partition[moved] = found.log_partition[accept]
             damping[moved] = np.minimum(1.0, 4.0 * damping[moved])
             damping[at[~accept]] /= 4.0
             pending = pending[~accept & (damping[at] > 1e-4)]
     converged = np.asarray(error <= tolerance)
     eigenvalue = np.full(error.shape, np.nan)
-    jacobian = _mixture_jacobian(t[converged], problem.take(converged), wells)
-    # A solution this close to the disappearance of a well has no derivative there.
-    regular = np.asarray(np.isfinite(jacobian).all(axis=(1, 2)))
-    largest = np.full(jacobian.shape[0], np.nan)
-    largest[regular] = np.linalg.eigvals(jacobian[regular]).real.max(axis=1)
-    eigenvalue[converged] = largest
-    log_partition = _mixture_moments(t, problem, wells)[1]
+    eigenvalue[converged] = _largest_eigenvalue(jacobian[converged])
     return Iterate(
         t,
         log_partition,
@@ -430,25 +526,35 @@ class _Branches:
             found += slot.result == Result.CONVERGED
         return found
 
-    def search(self, index: NDArray[np.intp], start: Array, wells: Wells) -> int:
-        """Solve from the starts at the points `index`; return how many new solutions came out."""
+    def search(self, tasks: list[tuple[NDArray[np.intp], Array]], wells: Wells) -> int:
+        """Solve from every start t of the tasks (points, t); return how many solutions are new."""
+        if not tasks:
+            return 0
+        index, starts = (np.concatenate(side) for side in zip(*tasks, strict=True))
         sub = self.problem.take(index)
-        found = _solve_mixture(sub, start, wells, self.tolerance, self.max_steps)
+        found = _solve_mixture(sub, starts, wells, self.tolerance, self.max_steps)
+        ends = np.cumsum([points.size for points, _ in tasks])
+        return sum(
+            self._add(points, found.take(np.arange(end - points.size, end)))
+            for (points, _), end in zip(tasks, ends, strict=True)
+        )
+
+    def _add(self, index: NDArray[np.intp], found: Iterate) -> int:
+        """Keep the solutions not yet known at distinct points; return how many."""
         fresh = found.result == Result.CONVERGED
-        scale = np.linalg.norm(sub.teacher, axis=1)
+        scale = np.linalg.norm(self.problem.teacher[index], axis=1)
         for slot in self.slots:
             known = slot.result[index] == Result.CONVERGED
             with np.errstate(invalid="ignore"):
                 distance = np.linalg.norm(slot.t[index] - found.t, axis=1)
             fresh &= ~(known & (distance < 1e-6 * scale))
-        new = int(fresh.sum())
         position = self.count[index]
         for level in np.unique(position[fresh]):
             if level == len(self.slots):
                 self.slots.append(empty_iterate(self.problem))
             take = fresh & (position == level)
             self.slots[level].assign(index[take], found.take(take))
-        return new
+        return int(fresh.sum())
 
 
 def empty_iterate(problem: Problem) -> Iterate:
@@ -483,26 +589,20 @@ def enumerate_mixture(
     """
     branches = _Branches(problem, tolerance, max_steps)
     everywhere = np.arange(problem.noise.size)
-    for start in starts:
-        branches.search(everywhere, start, wells)
+    branches.search([(everywhere, start) for start in starts], wells)
     neighbours = _noise_neighbours(problem)
-    tried: set[tuple[int, int, int]] = set()
+    tried: dict[tuple[int, int], NDArray[np.bool_]] = {}
     for _ in range(problem.noise.size):
-        new = 0
-        for target, source in neighbours:
-            for number, slot in enumerate(list(branches.slots)):
-                count = branches.count
+        tasks = []
+        count = branches.count
+        for direction, (target, source) in enumerate(neighbours):
+            for number, slot in enumerate(branches.slots):
+                done = tried.setdefault((direction, number), np.zeros(target.size, dtype=bool))
                 behind = (slot.result[source] == Result.CONVERGED) & (count[target] < count[source])
-                pairs = [
-                    (a, b)
-                    for a, b in zip(target[behind], source[behind], strict=True)
-                    if (int(a), int(b), number) not in tried
-                ]
-                if not pairs:
-                    continue
-                tried.update((int(a), int(b), number) for a, b in pairs)
-                at, from_ = (np.array(side) for side in zip(*pairs, strict=True))
-                new += branches.search(at, slot.t[from_], wells)
-        if new == 0:
+                behind &= ~done
+                done |= behind
+                if behind.any():
+                    tasks.append((target[behind], slot.t[source[behind]]))
+        if branches.search(tasks, wells) == 0:
             break
     return branches.slots

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokphase.parameters import TeacherStudent
+from grokphase.theory.threads import map_blocks
 
 Array = NDArray[np.float64]
 
@@ -76,6 +77,33 @@ def amplitude_coefficients(modes: int) -> Array:
         coefficients[j] = 2.0 / math.sqrt(math.pi) * (-1) ** j * math.exp(log_magnitude)
     coefficients.setflags(write=False)
     return coefficients
+
+
+def amplitude_derivatives(overlap: Array, weight_variance: float, modes: int) -> Array:
+    """m_k(q) and its first three derivatives with respect to q, [4, ..., modes].
+
+    m_k = coefficient s^k with s = q/sqrt(D), and s' = (1 + 2 sigma_w^2) D^(-3/2).
+    """
+    origin = 1.0 + 2.0 * weight_variance
+    denominator = origin + 2.0 * overlap**2
+    root = overlap / np.sqrt(denominator)
+    first = origin * denominator**-1.5
+    second = -6.0 * overlap * first / denominator
+    third = -6.0 * first * (1.0 - 10.0 * root**2) / denominator
+    powers = [np.ones_like(root)]
+    for _ in range(2 * modes - 1):
+        powers.append(powers[-1] * root)
+    derivatives = np.empty((4, *root.shape, modes))
+    for j, coefficient in enumerate(amplitude_coefficients(modes)):
+        k = 2 * j + 1
+        one = coefficient * k * powers[k - 1]
+        two = coefficient * k * (k - 1) * powers[max(k - 2, 0)]
+        three = coefficient * k * (k - 1) * (k - 2) * powers[max(k - 3, 0)]
+        derivatives[0, ..., j] = coefficient * powers[k]
+        derivatives[1, ..., j] = one * first
+        derivatives[2, ..., j] = two * first**2 + one * second
+        derivatives[3, ..., j] = three * first**3 + 3.0 * two * first * second + one * third
+    return derivatives
 
 
 def teacher_coefficients(cubic_strength: ArrayLike, modes: int = 2) -> Array:
@@ -159,8 +187,8 @@ def stationary_overlaps(
 ) -> Array:
     """All q > 0 where S'(q) = 0, ascending, padded with nan; q = 0 is always stationary.
 
-    In r = q^2/D the action is rational and S' = 0 is a polynomial equation of degree 2 modes, so
-    that its eigenvalue solution misses no saddle.
+    In r = q^2/D the action is rational and S' = 0 is a polynomial equation, whose roots lie one
+    each between its turning points: none is missed.
 
     Parameters
     ----------
@@ -169,56 +197,126 @@ def stationary_overlaps(
 
     Returns
     -------
-    [..., 2 modes]
+    [..., 2 modes - 1]
     """
+    return _stationary(discrepancy, parameters, noise, minima_only=False)
+
+
+def side_minima(discrepancy: ArrayLike, parameters: TeacherStudent, noise: ArrayLike) -> Array:
+    """The minima among the `stationary_overlaps`."""
+    return _stationary(discrepancy, parameters, noise, minima_only=True)
+
+
+def _stationary(
+    discrepancy: ArrayLike, parameters: TeacherStudent, noise: ArrayLike, minima_only: bool
+) -> Array:
     t = np.asarray(discrepancy, dtype=np.float64)
     modes = t.shape[-1]
-    noise = np.broadcast_to(np.asarray(noise, dtype=np.float64), t.shape[:-1])
-    shape = t.shape[:-1]
+    noise = np.broadcast_to(np.asarray(noise, dtype=np.float64), t.shape[:-1]).reshape(-1)
     origin = 1.0 + 2.0 * parameters.weight_variance
-    # S/d = origin r/(2 sigma_w^2 (1 - 2r)) - (u/2) r P(r)^2, ascending coefficients of P in r.
-    p = (t * amplitude_coefficients(modes)).reshape(-1, modes)
-    square = np.zeros((p.shape[0], 2 * modes - 1))
+    # S/d = origin r/(2 sigma_w^2 (1 - 2r)) - (u/2) r P(r)^2, ascending coefficients of P in r,
+    # hence S' = 0 where (1 - 2r)^2 (r P^2)' = origin/(sigma_w^2 u).
+    p = (t * amplitude_coefficients(modes)).reshape(-1, modes).T
+    square = np.zeros((2 * modes - 1, noise.size))
     for j in range(modes):
-        square[:, j : j + modes] += p[:, j : j + 1] * p
-    slope = square * np.arange(1, 2 * modes)
-    polynomial = np.zeros((p.shape[0], 2 * modes + 1))
+        square[j : j + modes] += p[j] * p
+    slope = square * np.arange(1, 2 * modes)[:, None]
+    polynomial = np.zeros((2 * modes + 1, noise.size))
     for power, factor in enumerate((1.0, -4.0, 4.0)):
-        polynomial[:, power : power + 2 * modes - 1] += factor * slope
-    u = effective_interaction(parameters, noise).reshape(-1)
-    polynomial[:, 0] -= origin / (parameters.weight_variance * u)
+        polynomial[power : power + 2 * modes - 1] += factor * slope
+    u = effective_interaction(parameters, noise)
+    polynomial[0] -= origin / (parameters.weight_variance * u)
+    # The derivative of (1 - 2r)^2 h is (1 - 2r) [(1 - 2r) h' - 4 h].
+    turning = -2.0 * (2.0 + np.arange(2 * modes - 1))[:, None] * slope
+    turning[:-1] += _derivative(slope)
 
-    usable = np.isfinite(polynomial).all(axis=1)
-    roots = np.full((p.shape[0], 2 * modes), np.nan)
-    if usable.any():
-        roots[usable] = _roots_in_unit_interval(polynomial[usable], 0.5)
-    with np.errstate(invalid="ignore"):
-        q = np.sqrt(origin * roots / (1.0 - 2.0 * roots))
-    return np.sort(q, axis=-1).reshape(*shape, 2 * modes)
+    # S' has the opposite sign of the polynomial: it rises through a minimum.
+    roots = _roots_between(polynomial, _roots(turning, 0.5), 0.5, falling_only=minima_only)
+    q = np.sqrt(origin * roots / (1.0 - 2.0 * roots))
+    return np.sort(q, axis=0).T.reshape(*t.shape[:-1], 2 * modes - 1)
 
 
-def _roots_in_unit_interval(polynomial: Array, upper: float) -> Array:
-    """Real roots in (0, upper) of polynomials with ascending coefficients [p, degree + 1]."""
-    degree = polynomial.shape[1] - 1
-    scale = np.abs(polynomial).max(axis=1)
-    lead = polynomial[:, -1]
-    tiny = 1e-15 * scale
-    lead = np.where(np.abs(lead) < tiny, np.where(lead < 0, -tiny, tiny), lead)
-    companion = np.zeros((polynomial.shape[0], degree, degree))
-    companion[:, np.arange(1, degree), np.arange(degree - 1)] = 1.0
-    companion[:, :, -1] = -polynomial[:, :-1] / lead[:, None]
-    eigenvalues = np.linalg.eigvals(companion)
-    real = np.abs(eigenvalues.imag) < 1e-9 + 1e-7 * np.abs(eigenvalues.real)
-    roots = np.where(real, eigenvalues.real, np.nan)
-    powers = np.arange(1, degree + 1)
-    for _ in range(2):
-        monomials = roots[..., None] ** np.arange(degree + 1)
-        value = np.einsum("prk,pk->pr", monomials, polynomial)
-        derivative = np.einsum("prk,pk->pr", monomials[..., :-1], polynomial[:, 1:] * powers)
+def _derivative(polynomial: Array) -> Array:
+    return polynomial[1:] * np.arange(1.0, polynomial.shape[0])[:, None]
+
+
+def _roots(polynomial: Array, upper: float) -> Array:
+    """Real roots in (0, upper) of polynomials with ascending coefficients [degree + 1, p].
+
+    Returns [degree, p], padded with nan.
+    """
+    degree = polynomial.shape[0] - 1
+    if degree == 0:
+        return np.empty((0, polynomial.shape[1]))
+    if degree > 2:
+        return _roots_between(polynomial, _roots(_derivative(polynomial), upper), upper)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if degree == 1:
+            roots = -polynomial[:1] / polynomial[1:]
+        else:
+            c, b, a = polynomial
+            half = -0.5 * (b + np.copysign(np.sqrt(b**2 - 4.0 * a * c), b))
+            roots = np.stack([half / a, c / half])
+        return np.where((roots > 0) & (roots < upper), roots, np.nan)
+
+
+def _roots_between(
+    polynomial: Array, turning: Array, upper: float, falling_only: bool = False
+) -> Array:
+    """Roots in (0, upper), one in each interval between turning points where the sign changes.
+
+    Takes polynomials [degree + 1, p] and their turning points in (0, upper), [k, p], padded with
+    nan. Returns [k + 1, p], padded with nan. `falling_only` leaves out where the sign turns
+    positive.
+    """
+    points = polynomial.shape[1]
+    inner = np.sort(np.where(np.isnan(turning), upper, turning), axis=0)
+    edges = np.concatenate([np.zeros((1, points)), inner, np.full((1, points), upper)])
+    values = _evaluate(polynomial[:, None, :], edges)[0]
+    crossed = values[:-1] * values[1:] < 0
+    if falling_only:
+        crossed &= values[:-1] > 0
+    piece, point = np.nonzero(crossed)
+    low, high = edges[piece, point], edges[piece + 1, point]
+    rising = values[piece, point] < 0
+    roots = np.full((inner.shape[0] + 1, points), np.nan)
+    roots[piece, point] = _bracketed_newton(polynomial[:, point], low, high, rising)
+    return roots
+
+
+def _evaluate(polynomial: Array, x: Array) -> tuple[Array, Array]:
+    """Values and slopes, for ascending coefficients on the first axis."""
+    value = polynomial[-1] * np.ones_like(x)
+    slope = np.zeros_like(x)
+    for coefficient in polynomial[-2::-1]:
+        slope *= x
+        slope += value
+        value *= x
+        value += coefficient
+    return value, slope
+
+
+def _bracketed_newton(
+    polynomial: Array, low: Array, high: Array, rising: NDArray[np.bool_]
+) -> Array:
+    """Roots of polynomials [degree + 1, p] that are monotonic in [low, high], to rounding."""
+    roots = 0.5 * (low + high)
+    active, x = np.arange(roots.size), roots.copy()
+    for _ in range(100):
+        value, slope = _evaluate(polynomial, x)
+        right = (value < 0) == rising
+        low, high = np.where(right, x, low), np.where(right, high, x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            step = value / derivative
-        roots = np.where(np.abs(step) < 1e-6, roots - step, roots)
-    return np.where((roots > 1e-14) & (roots < upper), roots, np.nan)
+            moved = x - value / slope
+        moved = np.where((moved >= low) & (moved <= high), moved, 0.5 * (low + high))
+        roots[active] = moved
+        # Newton doubles the digits: after a step this small only rounding errors remain.
+        going = np.abs(moved - x) > 1e-9 * moved
+        if not going.any():
+            break
+        active, x, polynomial = active[going], moved[going], polynomial[:, going]
+        low, high, rising = low[going], high[going], rising[going]
+    return roots
 
 
 def overlap_cutoff(parameters: TeacherStudent, noise: Array, norm: Array, modes: int) -> Array:
@@ -291,7 +389,8 @@ def integrate(
     nodes, weights = panel_rule(max(1, math.ceil(widest / panel_width(parameters))))
     integral = np.empty(noise.size)
     step = max(1, CHUNK_ELEMENTS // nodes.size)
-    for begin in range(0, noise.size, step):
+
+    def fill(begin: int) -> None:
         part = slice(begin, begin + step)
         q = lower[part, None] + width[part, None] * nodes
         values = np.exp(
@@ -300,6 +399,8 @@ def integrate(
         if power:
             values *= q**power
         integral[part] = values @ weights * width[part]
+
+    map_blocks(fill, range(0, noise.size, step))
     return integral
 
 

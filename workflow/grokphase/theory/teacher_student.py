@@ -227,15 +227,18 @@ def solve(
     if closure == "quadrature":
         partition = stacked.log_partition
     else:
-        repeated = np.tile(problem.noise, len(branches))
-        partition = log_partition(discrepancy.reshape(-1, modes), parameters, repeated)
+        partition = np.full(failed.shape, np.nan)
+        branch, point = np.nonzero(~failed)
+        partition[branch, point] = log_partition(
+            discrepancy[branch, point], parameters, problem.noise[point]
+        )
     return Solutions(
         parameters=parameters,
         closure=closure,
         noise=np.broadcast_to(noise, full),
         cubic_strength=np.broadcast_to(cubic_strength, full),
         discrepancy=discrepancy.reshape(*full, modes),
-        log_partition=shaped(partition.reshape(failed.shape)),
+        log_partition=shaped(partition),
         free_energy=shaped(stacked.free_energy),
         stability_eigenvalue=shaped(stacked.stability_eigenvalue),
         residual=stacked.residual.reshape(full),
