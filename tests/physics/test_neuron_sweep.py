@@ -42,16 +42,18 @@ def test_the_collapsed_density_is_an_integral_over_the_readout(data):
     perpendicular, residual = 0.7 * generator.standard_normal((2, 600))
     along = np.asarray(data.inputs @ data.teacher, float)
     overlaps = np.array([-0.9, -0.1, 0.0, 0.3, 1.2])
+    activations = erf(perpendicular + overlaps[:, None] * along)
     found = neuron_sweep.collapse(
-        *map(jnp.asarray, (overlaps, perpendicular, along, residual)), PARAMETERS, PARAMETERS.noise
+        *map(jnp.asarray, (overlaps, activations @ residual, (activations**2).sum(axis=1))),
+        PARAMETERS,
+        PARAMETERS.noise,
     )
     prior_readout = PARAMETERS.readout_variance / PARAMETERS.width
     prior_overlap = PARAMETERS.weight_variance / PARAMETERS.input_dim
     expected = []
     for number, q in enumerate(overlaps):
-        phi = erf(perpendicular + q * along)
 
-        def log_density(a, q=q, phi=phi):
+        def log_density(a, q=q, phi=activations[number]):
             loss = 0.5 * (np.square(residual - a * phi) - np.square(residual)).sum()
             prior = a**2 / prior_readout + q**2 / prior_overlap
             return -loss / PARAMETERS.noise - 0.5 * prior
@@ -77,12 +79,52 @@ def test_the_collapsed_density_is_an_integral_over_the_readout(data):
 
 def test_the_grid_reaches_what_is_recorded_and_resolves_the_prior():
     for deviation in (0.01, 0.1, 1.0, 5.0):
-        grid = neuron_sweep.overlap_grid(deviation)
+        grid = neuron_sweep.overlap_grid(deviation, 0.5)
         reach = max(2.0, 6 * deviation)
-        assert grid.edges[[0, -1]] == pytest.approx([-reach, reach], rel=1e-5)
-        assert np.diff(grid.nodes).min() <= 0.76 * deviation
-        assert (grid.widths > 0).all()
-        np.testing.assert_allclose(grid.interpolation.sum(axis=1), 1, atol=1e-5)
+        for points in (grid.nodes, grid.edges):
+            assert points[[0, -1]] == pytest.approx([-reach, reach], rel=1e-5)
+            assert (np.diff(points) > 0).all()
+        np.testing.assert_allclose(grid.widths, np.diff(grid.edges), rtol=1e-3)
+        # One cell on either side of the origin.
+        assert grid.widths.min() <= 0.11 * deviation
+
+
+@pytest.mark.parametrize("deviation", [0.06, 0.5])
+def test_interpolation_is_exact_for_powers_of_the_compressed_overlap(deviation):
+    grid = neuron_sweep.overlap_grid(deviation, 0.7)
+    fine = neuron_sweep.FINE_CENTRES
+    for matrix, points in ((grid.to_cells, grid.centres), (grid.to_bins, fine)):
+        for power in range(neuron_sweep.NODES):
+            at_nodes, wanted = (
+                (q.astype(float) / np.sqrt(q.astype(float) ** 2 + 1.2)) ** power
+                for q in (grid.nodes, points)
+            )
+            np.testing.assert_allclose(matrix @ at_nodes, wanted, atol=2e-6)
+
+
+def test_expected_counts_are_the_conditional_density(data):
+    """One neuron, whose density given its other weights is computed here, into the far tails."""
+    of = PARAMETERS.model_copy(update={"width": 1, "readout_variance": 0.03 / 120, "noise": 1.0})
+    data = data._replace(noise=of.noise)
+    position = model.start(jax.random.key(4), "prior", of, data, PlantedStart())
+    found = neuron_sweep.sweep(jax.random.key(5), position, of, data).expected_counts
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+    weights = np.asarray(model.original_weights(position, of).weights, float)[0]
+    inputs, teacher = np.asarray(data.inputs, float), np.asarray(data.teacher, float)
+    fine = np.linspace(-2, 2, 4001)
+    across = inputs @ (weights - weights @ teacher * teacher)
+    phi = erf(across + fine[:, None] * (inputs @ teacher))
+    precision = 1 / of.readout_variance + (phi**2).sum(axis=1) / of.noise
+    field = phi @ np.asarray(data.targets, float) / of.noise
+    log_density = field**2 / precision / 2 - np.log(precision) / 2 - fine**2 * 50
+    density = np.exp(log_density - log_density.max())
+    density /= np.trapezoid(density, fine)
+    wanted = np.interp(neuron_sweep.FINE_CENTRES, fine, np.log(density))
+    action = -np.log(np.maximum(found[1:-1], 1e-30) / 0.005)
+    shown = -wanted < 30
+    assert shown.sum() > 200
+    assert np.abs(action + wanted)[shown].max() < 0.1
+    assert np.abs(action + wanted)[-wanted < 3].max() < 0.02
 
 
 def test_droplets_come_and_go(data):
@@ -94,7 +136,7 @@ def test_droplets_come_and_go(data):
     advance = jax.jit(lambda key, x: neuron_sweep.sweep(key, x, PARAMETERS, data))
     created = np.zeros_like(before)
     for number in range(5):
-        position, accepted = advance(jax.random.key(number), position)
+        position, accepted, _ = advance(jax.random.key(number), position)
         assert 0.8 < accepted <= 1
         now = np.abs(model.overlaps(position, PARAMETERS, data)) > model.DROPLET_OVERLAP
         created |= now & ~before
@@ -105,7 +147,7 @@ def test_droplets_come_and_go(data):
 
 def test_a_sweep_moves_weights_only_along_the_teacher(data):
     position = model.start(jax.random.key(2), "prior", PARAMETERS, data, PlantedStart())
-    moved, _ = neuron_sweep.sweep(jax.random.key(3), position, PARAMETERS, data)
+    moved, *_ = neuron_sweep.sweep(jax.random.key(3), position, PARAMETERS, data)
     shift = np.asarray(moved.weights - position.weights)
     along = shift @ np.asarray(data.teacher)
     np.testing.assert_allclose(shift, np.outer(along, data.teacher), atol=1e-5)

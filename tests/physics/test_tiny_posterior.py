@@ -160,12 +160,12 @@ def test_adjusted_kernels_are_exact(run_chains, posteriors, name, size):
     assert max(found.values()) < LIMIT, found
 
 
-@pytest.mark.parametrize("nodes", [5, neuron_sweep.NODES])
+@pytest.mark.parametrize("nodes", [3, neuron_sweep.NODES])
 @pytest.mark.parametrize("size", ["one_neuron", "two_neurons"])
 def test_neuron_sweeps_alone_are_exact(run_chains, posteriors, monkeypatch, size, nodes):
-    """In one dimension they need no kernel, and no fine grid (1e-5 for each distribution)."""
+    """In one dimension they need no kernel, and no good grid (1e-5 for each distribution)."""
     grid = neuron_sweep.overlap_grid
-    monkeypatch.setattr(neuron_sweep, "overlap_grid", lambda deviation: grid(deviation, nodes))
+    monkeypatch.setattr(neuron_sweep, "overlap_grid", lambda *prior: grid(*prior, nodes))
     of = parameters(size)
     data = model.load_data(of, generate_dataset(dataset_of(size)))
     pcn = load("pcn_langevin")
@@ -243,6 +243,14 @@ def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path, step_si
         assert below.mean() == pytest.approx(
             np.interp(q, *posteriors["one_neuron"].overlap), abs=5 * error
         )
+    expected_counts = np.stack(table["expected_overlap_counts"].to_numpy())
+    assert expected_counts.shape == (counts.shape if neuron_sweeps else (200, 0))
+    if neuron_sweeps:
+        # The conditional density of the only weight, for every network and draw the same.
+        assert np.ptp(expected_counts, axis=0).max() < 1e-3
+        exact = np.interp(fine_edges, *posteriors["one_neuron"].overlap)
+        found = np.cumsum(expected_counts[0])[:-1] / 40
+        np.testing.assert_allclose(found - found[400], exact - exact[400], atol=2e-3)
     losses = np.stack(table["train_loss"].to_numpy())
     x, cumulative = posteriors["one_neuron"].train_loss
     means = losses.mean(axis=1, dtype=float)

@@ -80,6 +80,11 @@ def gaussian_counts(scale, networks, values):
     return np.random.default_rng(2).multinomial(values, probability, size=networks)
 
 
+def uncounted(counts):
+    """Expected counts of training without sweeps."""
+    return np.zeros((len(counts), 0))
+
+
 def test_action_of_gaussian_overlaps_is_a_parabola():
     """-log p = q^2/(2 s^2) + log(s sqrt(2 pi)), averaged over each bin; errors of the right size.
 
@@ -87,7 +92,7 @@ def test_action_of_gaussian_overlaps_is_a_parabola():
     """
     scale, networks, values = 0.4, 40, 20_000
     counts = gaussian_counts(scale, networks, values)
-    table = columns(histogram(counts, np.arange(networks) // 8, Histogram()))
+    table = columns(histogram(counts, uncounted(counts), np.arange(networks) // 8, Histogram()))
     assert table["count"].sum() == rebin(counts, Histogram()).sum()
     mass = norm(scale=scale).cdf(table["bin_right"]) - norm(scale=scale).cdf(table["bin_left"])
     z = (table["action"] + np.log(mass / 0.05)) * np.sqrt(table["count"])
@@ -108,15 +113,15 @@ def test_action_of_gaussian_overlaps_is_a_parabola():
 def test_every_neuron_is_conserved():
     """With bins wide enough, counts sum to networks x draws x neurons and the density to one."""
     counts = gaussian_counts(0.2, 10, 3000)
-    table = columns(histogram(counts, np.arange(10) // 2, Histogram()))
+    table = columns(histogram(counts, uncounted(counts), np.arange(10) // 2, Histogram()))
     assert table["count"].sum() == 10 * 3000
     assert table["density"].sum() * 0.05 == pytest.approx(1)
-    assert table["networks"].max() == 10
+    assert table["networks"].max() == pytest.approx(10, rel=1e-2)
 
 
 def test_what_lies_beyond_the_bins_stays_in_the_norm_of_the_density():
     counts = gaussian_counts(1.5, 10, 3000)
-    table = columns(histogram(counts, np.arange(10) // 2, Histogram()))
+    table = columns(histogram(counts, uncounted(counts), np.arange(10) // 2, Histogram()))
     share = rebin(counts, Histogram()).sum() / counts.sum()
     assert share < 0.8
     assert table["density"].sum() * 0.05 == pytest.approx(share)
@@ -125,7 +130,7 @@ def test_what_lies_beyond_the_bins_stays_in_the_norm_of_the_density():
 def test_empty_bins_have_no_action():
     counts = np.zeros((4, shards.FINE_BINS + 2), int)
     counts[:, 1 + shards.FINE_BINS // 2] = 7
-    table = columns(histogram(counts, np.array([0, 0, 1, 1]), Histogram()))
+    table = columns(histogram(counts, uncounted(counts), np.array([0, 0, 1, 1]), Histogram()))
     empty = np.arange(61) != 30
     assert np.isnan(table["action"][empty]).all()
     assert np.isnan(table["action_error"][empty]).all()
@@ -137,9 +142,39 @@ def test_a_bin_seen_by_one_subset_has_an_error_of_order_one():
     counts = np.zeros((4, shards.FINE_BINS + 2), int)
     counts[:, 1 + shards.FINE_BINS // 2] = 1000
     counts[0, 1 + shards.FINE_BINS // 2 + 100] = 1
-    table = columns(histogram(counts, np.arange(4), Histogram()))
+    table = columns(histogram(counts, uncounted(counts), np.arange(4), Histogram()))
     assert table["count"][40] == 1
     assert table["action_error"][40] == pytest.approx(1)
+
+
+def test_expected_counts_decide_the_action_and_counts_stand_beside_it():
+    """Exact expected counts of a Gaussian give its action where nothing was counted."""
+    scale = 0.15
+    counts = gaussian_counts(scale, 10, 3000)
+    probability = np.diff(norm(scale=scale).cdf(FINE_EDGES))
+    table = columns(
+        histogram(counts, np.tile(3000 * probability, (10, 1)), np.arange(10) // 2, Histogram())
+    )
+    of_counts = columns(histogram(counts, uncounted(counts), np.arange(10) // 2, Histogram()))
+    mass = norm(scale=scale).cdf(table["bin_right"]) - norm(scale=scale).cdf(table["bin_left"])
+    far = (mass > 1e-15) & (table["count"] == 0)
+    assert far.sum() > 10
+    near = mass > 1e-15
+    np.testing.assert_allclose(table["action"][near], -np.log(mass / 0.05)[near], rtol=1e-6)
+    np.testing.assert_allclose(table["networks"][near], 10)
+    assert np.abs(table["action_error"][near]).max() < 1e-6
+    for name in ("action", "action_error"):
+        np.testing.assert_array_equal(of_counts[name], table[f"counted_{name}"])
+        np.testing.assert_array_equal(of_counts[name], of_counts[f"counted_{name}"])
+
+
+def test_a_density_that_rests_on_one_network_says_so():
+    expected = np.ones((6, shards.FINE_BINS + 2))
+    expected[0, 1 + shards.FINE_BINS // 2] = 1e9
+    counts = np.ones_like(expected, dtype=int)
+    table = columns(histogram(counts, expected, np.arange(6) // 2, Histogram()))
+    assert table["networks"][30] == pytest.approx(1, abs=0.2)
+    assert table["networks"][31] == pytest.approx(5, abs=0.2)
 
 
 # --- outputs --------------------------------------------------------------------------------------
@@ -167,6 +202,7 @@ def synthetic(
         np.ones(len(dataset)),
         {f"o{i}": 5 + effect[i][:, None] + noise[i] for i in range(repeats)},
         np.zeros((len(dataset), shards.FINE_BINS + 2), int),
+        np.zeros((len(dataset), 0)),
         variates,
     )
 
@@ -253,6 +289,7 @@ def test_outputs_of_known_numbers():
         {"x": np.array([[1.0, 3], [3, 5], [9, 11], [11, 13]])},
         np.zeros((4, shards.FINE_BINS + 2), int),
         np.zeros((4, 0)),
+        np.zeros((4, 0)),
     )
     row = outputs(networks, specification(datasets=4, subsets=2, networks_per_dataset=1))
     found = row.to_pylist()[0]
@@ -284,6 +321,7 @@ def write_shard(path, datasets, shift=0.0, seed=0):
                 draws = generator.standard_normal(60) + 10 * dataset
                 columns[name].append(draws + shift * (start == "planted"))
             columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
+            columns["expected_overlap_counts"].append([])
     write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED)), {})
     return path
 

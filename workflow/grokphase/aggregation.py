@@ -22,8 +22,8 @@ class Networks(NamedTuple):
     """All networks of one point.
 
     dataset [networks]; start [networks]; acceptance [networks]; draws: observable ->
-    [networks, draws]; counts [networks, bins] of the order parameters; control_variates
-    [networks, k].
+    [networks, draws]; counts and expected_counts [networks, bins] of the order parameters, the
+    latter [networks, 0] without sweeps; control_variates [networks, k].
     """
 
     dataset: NDArray[np.int_]
@@ -31,6 +31,7 @@ class Networks(NamedTuple):
     acceptance: NDArray[np.float64]
     draws: dict[str, NDArray[np.float64]]
     counts: NDArray[np.int64]
+    expected_counts: NDArray[np.float64]
     control_variates: NDArray[np.float64]
 
 
@@ -54,6 +55,7 @@ def aggregate(
         histogram_file,
         histogram(
             networks.counts,
+            networks.expected_counts,
             subsets_of(networks.dataset, specification),
             specification.histogram,
         ),
@@ -94,12 +96,15 @@ def read_shards(specification: AggregationSpecification, files: list[Path]) -> p
 
 def as_networks(table: pa.Table, model: str) -> Networks:
     """The columns of shards that every model has."""
+    counts = shards.MODEL_COLUMNS[model][0][0]
+    expected = f"expected_{counts}"
     return Networks(
         table["dataset"].to_numpy(),
         table["start"].to_pylist(),
         table["acceptance"].to_numpy().astype(np.float64),
         {name: matrix(table, name).astype(np.float64) for name in OBSERVABLES[model]},
-        matrix(table, shards.MODEL_COLUMNS[model][0][0]),
+        matrix(table, counts),
+        matrix(table, expected) if expected in table.column_names else np.zeros((len(table), 0)),
         matrix(table, "control_variates"),
     )
 
@@ -118,7 +123,7 @@ def subsets_of(
     return dataset * specification.subsets // specification.datasets
 
 
-def rebin(counts: NDArray[np.int64], bins: Histogram) -> NDArray[np.int64]:
+def rebin(counts: NDArray[Any], bins: Histogram) -> NDArray[Any]:
     """Fine counts [..., FINE_BINS + 2] summed into the bins [..., bins]; the rest is dropped."""
     per_bin = round(bins.bin_width / shards.FINE_WIDTH)
     first = 1 + (shards.FINE_BINS - per_bin * bins.bins) // 2
@@ -127,39 +132,66 @@ def rebin(counts: NDArray[np.int64], bins: Histogram) -> NDArray[np.int64]:
 
 
 def histogram(
-    overlap_counts: NDArray[np.int64], subsets: NDArray[np.int_], bins: Histogram
+    counts: NDArray[np.int64],
+    expected_counts: NDArray[np.float64],
+    subsets: NDArray[np.int_],
+    bins: Histogram,
 ) -> pa.Table:
     """Density of q and its action -log p with standard errors.
 
-    The action is that of the mean density over subsets, and its error the subsets' standard error
-    of the density divided by the density. (The mean of the subsets' -log p would be biased upwards
-    where counts are few, and undefined where a subset has none.)
+    counts, expected_counts : [networks, FINE_BINS + 2], the latter [networks, 0] without sweeps.
     """
-    counts = rebin(overlap_counts, bins)
-    labels = np.unique(subsets)
-    totals = overlap_counts.sum(axis=1)
-    density = np.stack(
-        [
-            counts[subsets == s].sum(axis=0) / (totals[subsets == s].sum() * bins.bin_width)
-            for s in labels
-        ]
-    )
-    mean = density.mean(axis=0)
-    error = density.std(axis=0, ddof=1) / np.sqrt(len(labels))
-    seen = mean > 0
-    action = np.where(seen, -np.log(np.where(seen, mean, 1.0)), np.nan)
+    counted = _action(counts, subsets, bins)
+    best = _action(expected_counts, subsets, bins) if expected_counts.shape[1] else counted
     edges = (np.arange(bins.bins + 1) - bins.bins / 2) * bins.bin_width
     return pa.Table.from_pydict(
         {
             "bin_left": edges[:-1],
             "bin_right": edges[1:],
-            "count": counts.sum(axis=0),
-            "networks": (counts > 0).sum(axis=0),
-            "density": mean,
-            "action": action,
-            "action_error": np.where(seen, error / np.where(seen, mean, 1.0), np.nan),
+            "count": rebin(counts, bins).sum(axis=0),
+            "networks": best.networks,
+            "density": best.density,
+            "action": best.action,
+            "action_error": best.error,
+            "counted_action": counted.action,
+            "counted_action_error": counted.error,
         },
         schema=aggregates.HISTOGRAM,
+    )
+
+
+class _Action(NamedTuple):
+    """Columns [bins] of the histogram."""
+
+    networks: NDArray[np.float64]
+    density: NDArray[np.float64]
+    action: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+def _action(counts: NDArray[Any], subsets: NDArray[np.int_], bins: Histogram) -> _Action:
+    """Density and action from counts [networks, FINE_BINS + 2], whole or expected.
+
+    The action is that of the mean density over subsets, and its error the subsets' standard error
+    of the density divided by the density. (The mean of the subsets' -log p would be biased upwards
+    where counts are few, and undefined where a subset has none.)
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    share = rebin(counts, bins) / totals
+    labels = np.unique(subsets)
+    by_subset = np.stack(
+        [np.average(share[subsets == s], axis=0, weights=totals[subsets == s, 0]) for s in labels]
+    )
+    density = by_subset.mean(axis=0) / bins.bin_width
+    error = by_subset.std(axis=0, ddof=1) / (bins.bin_width * np.sqrt(len(labels)))
+    squares = np.square(share).sum(axis=0)
+    seen = density > 0
+    where = np.where(seen, density, 1.0)
+    return _Action(
+        np.where(seen, np.square(share.sum(axis=0)) / np.where(seen, squares, 1.0), 0.0),
+        density,
+        np.where(seen, -np.log(where), np.nan),
+        np.where(seen, error / where, np.nan),
     )
 
 

@@ -61,6 +61,7 @@ def by_start(networks: Networks) -> dict[str, Networks]:
             networks.acceptance[rows],
             {name: draws[rows] for name, draws in networks.draws.items()},
             networks.counts[rows],
+            networks.expected_counts[rows],
             networks.control_variates[rows],
         )
         for kind in sorted(set(networks.start), reverse=True)

@@ -106,6 +106,7 @@ def train(
                 "acceptance": ensemble.acceptance / specification.draws,
                 "control_variates": model.control_variates(data),
                 counts_column: ensemble.counts,
+                f"expected_{counts_column}": ensemble.expected_counts,
                 **model.saved(
                     _starting_positions(specification, model, dataset, data),
                     ensemble.state.position,
@@ -153,8 +154,14 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         thin=specification.thin,
         block=block_size(work),
     )
-    observed = len(OBSERVABLES[specification.model])
-    return Sampler(make_kernel, observe, observed, schedule, model.COUNTING)
+    return Sampler(
+        make_kernel,
+        observe,
+        len(OBSERVABLES[specification.model]),
+        schedule,
+        model.COUNTING,
+        has_expected_counts=specification.neuron_sweeps > 0,
+    )
 
 
 def _read_dataset(specification: TrainingSpecification, dataset: int, path: Path) -> Any:
@@ -249,6 +256,7 @@ def _pack(dataset: int, ensemble: Ensemble) -> Arrays:
         "current/observables": ensemble.observables,
         "current/acceptance": ensemble.acceptance,
         "current/counts": ensemble.counts,
+        "current/expected_counts": ensemble.expected_counts,
     }
 
 
@@ -273,6 +281,7 @@ def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
         arrays["current/observables"],
         arrays["current/acceptance"],
         arrays["current/counts"],
+        arrays["current/expected_counts"],
     )
 
 

@@ -10,7 +10,10 @@ from grokphase.figures import style
 MODEL = "teacher_student"
 
 LEAST_NETWORKS = 3
-"""Bins with counts in fewer networks than this have no meaningful error bar and are not drawn."""
+"""Bins that rest on fewer networks than this have no meaningful error bar and are not drawn."""
+
+DEPTH = 18.0
+"""Nats above the lowest point up to which the action is drawn."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -23,9 +26,11 @@ def draw(tables: Tables) -> Figure:
     boundary, limit = transitions["gfl_end"], transitions["limit"]
 
     figure, axes = subplots(figsize=(6.6, 4.4))
-    lowest, highest = 0.0, 0.0
+    lowest = tables.densities["binned_action"].min()
+    highest = lowest + DEPTH
+    shown = tables.histogram.query("networks >= @LEAST_NETWORKS and action < @highest")
     for noise in noises:
-        points = tables.histogram.query("noise == @noise and networks >= @LEAST_NETWORKS")
+        points = shown.query("noise == @noise")
         line = tables.densities.query("noise == @noise")
         axes.plot(line["overlap"], line["binned_action"], color=colours[noise], zorder=2)
         style.error_points(
@@ -39,13 +44,11 @@ def draw(tables: Tables) -> Figure:
             markersize=2.6,
             zorder=3,
         )
-        lowest = min(lowest, line["binned_action"].min())
-        highest = max(highest, (points["action"] + points["action_error"]).max())
     axes.set_xlabel(r"overlap with the teacher, $q = w\cdot w^{*}$")
     axes.set_ylabel(r"action, $-\log\, p(q)$  (nats)")
-    reach = tables.histogram.query("networks >= @LEAST_NETWORKS")["bin_right"].max()
+    reach = shown["bin_right"].max()
     axes.set_xlim(-reach - 0.1, reach + 0.1)
-    axes.set_ylim(lowest - 0.5, highest + 0.5)
+    axes.set_ylim(lowest - 0.5, highest)
 
     handles = []
     for title, group in (

@@ -44,6 +44,8 @@ class Ensemble(NamedTuple):
     observables : [networks, recorded draws, k].
     acceptance : [networks], Metropolis acceptance probability summed over recorded draws.
     counts : [networks, bins] of the order parameters, summed over recorded draws.
+    expected_counts : the same as expected from the kernel's conditional densities; [networks, 0]
+        for a kernel that has none.
     """
 
     done: int
@@ -51,6 +53,7 @@ class Ensemble(NamedTuple):
     observables: NDArray[np.float32]
     acceptance: NDArray[np.float64]
     counts: NDArray[np.int64]
+    expected_counts: NDArray[np.float64]
 
 
 def count_overlaps(overlaps: jax.Array) -> jax.Array:
@@ -85,6 +88,7 @@ class Sampler:
     make_kernel : (data, burn_in: bool) -> Kernel.
     observe : (data, position, potential) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
+    has_expected_counts : whether the kernel's steps give `expected_counts`.
     """
 
     def __init__(
@@ -94,9 +98,11 @@ class Sampler:
         observable_count: int,
         schedule: Schedule,
         counting: Counting = OVERLAPS,
+        has_expected_counts: bool = False,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
+        self.expected_bins = counting.bins if has_expected_counts else 0
         self.observable_count = observable_count
 
         def initial(positions: Position, data: Any) -> State:
@@ -117,7 +123,7 @@ class Sampler:
             def one_network(
                 key: jax.Array, state: State, ratio: jax.Array | None = None
             ) -> tuple[State, tuple[jax.Array, ...]]:
-                def one_step(state: State, number: jax.Array) -> tuple[State, jax.Array]:
+                def one_step(state: State, number: jax.Array) -> tuple[State, tuple[Any, ...]]:
                     kernel = fixed
                     if ratio is not None:
                         left = 1 - (number + 1) / (schedule.burn_in * schedule.thin)
@@ -126,23 +132,26 @@ class Sampler:
                             ratio == 1, lambda s: s, lambda s: kernel.init(s.position), state
                         )
                     state, info = kernel.step(jax.random.fold_in(key, number), state)
-                    return state, info.acceptance
+                    expected = info.expected_counts if self.expected_bins else jnp.zeros(0)
+                    return state, (info.acceptance, expected)
 
                 def one_draw(row: jax.Array, carry: Any) -> Any:
-                    state, (observables, acceptance, counts) = carry
+                    state, (observables, acceptance, counts, expected_counts) = carry
                     numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
-                    state, accepted = jax.lax.scan(one_step, state, numbers)
+                    state, (accepted, expected) = jax.lax.scan(one_step, state, numbers)
                     observed, values = observe(data, state.position, state.potential)
                     return state, (
                         observables.at[row].set(observed),
                         acceptance + accepted.mean(),
                         counts + counting.tally(values),
+                        expected_counts + expected.mean(axis=0),
                     )
 
                 empty = (
                     jnp.zeros((schedule.block, observable_count)),
                     jnp.zeros(()),
                     jnp.zeros(counting.bins, jnp.int32),
+                    jnp.zeros(self.expected_bins),
                 )
                 return jax.lax.fori_loop(0, count, one_draw, (state, empty))
 
@@ -161,6 +170,7 @@ class Sampler:
             np.zeros((networks, 0, self.observable_count), np.float32),
             np.zeros(networks),
             np.zeros((networks, self.bins), np.int64),
+            np.zeros((networks, self.expected_bins)),
         )
 
     def run(
@@ -192,7 +202,7 @@ class Sampler:
                 noise_ratios if is_burn_in else None,
                 is_burn_in,
             )
-            observables, acceptance, counts = (np.asarray(array) for array in measured)
+            observables, acceptance, counts, expected = (np.asarray(array) for array in measured)
             observed = observables[:, :count]
             if not np.isfinite(observed).all():
                 draw = ensemble.done + int(np.isfinite(observed).all(axis=(0, 2)).argmin())
@@ -206,6 +216,7 @@ class Sampler:
                     observables=np.concatenate([ensemble.observables, observed], axis=1),
                     acceptance=ensemble.acceptance + acceptance,
                     counts=ensemble.counts + counts,
+                    expected_counts=ensemble.expected_counts + expected,
                 )
             after_block(ensemble)
         if not (ensemble.acceptance > 0).all():

@@ -7,17 +7,24 @@ HISTOGRAM = pa.schema(
         ("bin_left", pa.float64()),
         ("bin_right", pa.float64()),
         ("count", pa.int64()),
-        ("networks", pa.int32()),
+        ("networks", pa.float64()),
         ("density", pa.float64()),
         ("action", pa.float64()),
         ("action_error", pa.float64()),
+        ("counted_action", pa.float64()),
+        ("counted_action_error", pa.float64()),
     ]
 )
 """One row per bin of the overlap q.
 
-count : neurons counted;  networks : networks with at least one count.
-density : per unit of q;  action : -log density, nan where nothing was counted.
-action_error : standard error of the action from the spread of the subsets.
+count : neurons counted.
+density : per unit of q; the average of the neurons' conditional densities where training has sweeps
+    over the neurons, which reaches far into the tails, and else that of the counts.
+networks : effective number of networks that the density rests on, (sum x)^2 / sum x^2 of their
+    shares x.
+action, action_error : -log density and its standard error from the spread of the subsets; nan where
+    the density is zero.
+counted_action, counted_action_error : the same from the counts.
 """
 
 OUTPUTS = pa.schema(

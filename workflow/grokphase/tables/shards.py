@@ -21,7 +21,10 @@ SAVED_NEURONS = 3
 """Neurons whose input weights are kept in the shard."""
 
 MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
-    "teacher_student": (("overlap_counts", pa.list_(pa.int64())),),
+    "teacher_student": (
+        ("overlap_counts", pa.list_(pa.int64())),
+        ("expected_overlap_counts", pa.list_(pa.float64())),
+    ),
     "modular_addition": (
         ("power_counts", pa.list_(pa.int64())),
         ("neurons", pa.list_(pa.float32())),
@@ -31,6 +34,8 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
 """Columns of each model; the first is its histogram, summed over draws.
 
 overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q.
+expected_overlap_counts [FINE_BINS + 2] : the same as expected from the conditional density of every
+    neuron (grokphase.models.neuron_sweep); empty without sweeps.
 power_counts [POWER_BINS^2 + 1] : modes of neurons counted per bin of (sqrt A, sqrt B).
 neurons [SAVED_NEURONS, 2, 2, P], flat : input weights at start and end, of both operands.
 target_eigenvalues [P//2] : eigenvalues of the network's kernel on the target's modes, at the end.

@@ -66,10 +66,16 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a step did: Metropolis acceptance probability (1 if unadjusted) and log ratio (nats)."""
+    """What a step did.
+
+    acceptance, log_ratio : Metropolis acceptance probability (1 if unadjusted), log ratio (nats).
+    expected_counts : [bins], the histogram of the order parameters as expected from conditional
+        densities; None for a kernel that has none.
+    """
 
     acceptance: Any
     log_ratio: Any
+    expected_counts: Any = None
 
 
 class Kernel(NamedTuple):
