@@ -12,6 +12,7 @@ import os
 import re
 import types
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -207,9 +208,15 @@ class BaseExperiment(BaseModel):
         values = {name: getattr(self.sweep, name) for name in self.parameters_type.model_fields}
         return {name: list(value) for name, value in values.items() if value is not None}
 
-    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
+    @cached_property
+    def _all_points(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._points(self.swept()))
+
+    def points(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every point whose swept values are among those selected."""
-        swept = self.swept() | dict(select or {})
+        return self._points(self.swept() | dict(select)) if select else self._all_points
+
+    def _points(self, swept: Mapping[str, list[Any]]) -> dict[str, Any]:
         fixed = self.parameters.model_dump(exclude_none=True)
         return {
             point_name(values): self.parameters_type(**fixed, **values)
@@ -218,8 +225,15 @@ class BaseExperiment(BaseModel):
             )
         }
 
-    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
+    @cached_property
+    def _all_slices(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._slices(None))
+
+    def slices(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every line of points that differ in the noise alone."""
+        return self._slices(select) if select else self._all_slices
+
+    def _slices(self, select: Mapping[str, list[float]] | None) -> dict[str, Any]:
         lines: dict[str, Parameters] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
