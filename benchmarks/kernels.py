@@ -27,6 +27,7 @@ import jax
 import numpy as np
 from arviz_stats.base import array_stats
 from grokphase.datasets import generate_dataset
+from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import kernels
@@ -38,11 +39,12 @@ from grokphase.tables.observables import OBSERVABLES
 NAMES = OBSERVABLES["teacher_student"]
 JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fraction")
 
-REFERENCE = ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 8})
+REFERENCE = ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 6, "neuron_sweeps": 1})
 CANDIDATES: list[tuple[str, dict[str, Any]]] = [
-    ("hamiltonian", {"step_size": 0.2, "leapfrog_steps": 15}),
+    ("hamiltonian", {"step_size": 0.3, "leapfrog_steps": 2, "neuron_sweeps": 1}),
+    ("hamiltonian", {"step_size": 0.28, "leapfrog_steps": 4, "neuron_sweeps": 1}),
+    ("hamiltonian", {"step_size": 0.27, "leapfrog_steps": 6, "neuron_sweeps": 1}),
     ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 12}),
-    ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10}),
     ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.05, "metropolis": True}),
@@ -55,9 +57,11 @@ LONGER = {"isotropic_langevin": 12}
 def build(
     parameters: TeacherStudent, name: str, options: dict[str, Any], draws: int, thin: int
 ) -> tuple[Sampler, int]:
-    """A sampler that records every `thin` steps, and its gradients per draw."""
+    """A sampler that records every `thin` steps, and its gradients per draw, beside sweeps."""
     module = kernels.load(name)
-    settings = module.Settings(**options)
+    kernel_options = dict(options)
+    sweeps = kernel_options.pop("neuron_sweeps", 0)
+    settings = module.Settings(**kernel_options)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -66,10 +70,12 @@ def build(
         )
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
-        return module.build(model.target(parameters, data), settings)
+        kernel = module.build(model.target(parameters, data), settings)
+        return neuron_sweep.followed_by_sweeps(kernel, sweeps, parameters, data)
 
     schedule = Schedule(burn_in=0, draws=draws, thin=thin, block=draws)
-    return Sampler(make_kernel, observe, len(NAMES), schedule), thin * settings.gradients_per_step
+    gradients = settings.gradients_per_step + bool(sweeps)
+    return Sampler(make_kernel, observe, len(NAMES), schedule), thin * gradients
 
 
 def run(
@@ -82,8 +88,7 @@ def run(
     key: jax.Array,
 ) -> dict[str, Any]:
     """Draws of one kernel for about `seconds`, without compilation; also the last position."""
-    settings = kernels.load(name).Settings(**options)
-    thin = max(1, 8 // settings.gradients_per_step)
+    thin = max(1, 8 // options.get("leapfrog_steps", 1) // (1 + options.get("neuron_sweeps", 0)))
     sampler, gradients = build(parameters, name, options, 20, thin)
     ensemble = sampler.start(jax.tree.map(lambda x: x[None], position), data)
     keys = key[None]
@@ -91,8 +96,8 @@ def run(
     accepted = 0.0
     while elapsed < seconds:
         started = time.perf_counter()
-        state, (observed, acceptance, _) = jax.block_until_ready(
-            sampler._advance(keys, state, done, 20, data, False)
+        state, (observed, acceptance, *_) = jax.block_until_ready(
+            sampler.advance(keys, state, done, 20, data)
         )
         if done:
             elapsed += time.perf_counter() - started

@@ -153,7 +153,7 @@ def whole_step(
 
     def run() -> Any:
         state = jax.tree.map(jnp.copy, ensemble.state)
-        return sampler._advance(keys, state, 0, draws, data, False)
+        return sampler.advance(keys, state, 0, draws, data)
 
     return run, draws * settings.gradients_per_step
 

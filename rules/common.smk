@@ -2,6 +2,7 @@ import os
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from grokphase.config import load_config
@@ -134,9 +135,21 @@ def training_code(wildcards):
     )
 
 
+# Snakemake asks for the parameters and resources of a job several times, and the shards of a point
+# share them: at thousands of jobs, planning would take minutes if each were made anew.
+@cache
+def training_specification(experiment, point):
+    return CONFIG.training(experiment, point).model_dump_json()
+
+
+@cache
+def resources_of_point(experiment, point, datasets):
+    return resources.training(CONFIG.training(experiment, point), datasets)
+
+
 def training_resources(wildcards):
-    specification = CONFIG.training(wildcards.experiment, wildcards.point)
-    return resources.training(specification, len(parse_range(wildcards.datasets)))
+    datasets = len(parse_range(wildcards.datasets))
+    return resources_of_point(wildcards.experiment, wildcards.point, datasets)
 
 
 def baseline_resources(wildcards):

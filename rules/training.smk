@@ -15,7 +15,7 @@ rule train:
         runtime=lambda w, attempt: time_request(training_resources(w).seconds, attempt),
         gpu=0,
     params:
-        specification=lambda w: CONFIG.training(w.experiment, w.point).model_dump_json(),
+        specification=lambda w: training_specification(w.experiment, w.point),
         checkpoints=LAYOUT.checkpoints("{experiment}"),
         files=lambda w, input: ",".join(input),
         code=training_code,

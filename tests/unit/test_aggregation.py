@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from grokphase.aggregation import Networks, aggregate, histogram, outputs, rebin
 from grokphase.errors import GrokphaseError
+from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
-from grokphase.storage import read_table, write_table
+from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
 from scipy.stats import chi2, kstest, norm, t
@@ -200,7 +201,7 @@ def synthetic(
         dataset,
         ["prior", "planted"] * datasets,
         np.ones(len(dataset)),
-        {f"o{i}": 5 + effect[i][:, None] + noise[i] for i in range(repeats)},
+        {f"o{i}": summarise(5 + effect[i][:, None] + noise[i]) for i in range(repeats)},
         np.zeros((len(dataset), shards.FINE_BINS + 2), int),
         np.zeros((len(dataset), 0)),
         variates,
@@ -286,7 +287,7 @@ def test_outputs_of_known_numbers():
         np.arange(4),
         ["prior"] * 4,
         np.ones(4),
-        {"x": np.array([[1.0, 3], [3, 5], [9, 11], [11, 13]])},
+        {"x": summarise(np.array([[1.0, 3], [3, 5], [9, 11], [11, 13]]))},
         np.zeros((4, shards.FINE_BINS + 2), int),
         np.zeros((4, 0)),
         np.zeros((4, 0)),
@@ -306,7 +307,7 @@ def test_outputs_of_known_numbers():
 # --- the whole stage ------------------------------------------------------------------------------
 
 
-def write_shard(path, datasets, shift=0.0, seed=0):
+def write_shard(path, datasets, shift=0.0, seed=0, length=60):
     """Two networks per dataset of white noise; planted ones moved by `shift`."""
     generator = np.random.default_rng(seed)
     columns = {name: [] for name in shards.schema(OBSERVED).names}
@@ -318,7 +319,7 @@ def write_shard(path, datasets, shift=0.0, seed=0):
             columns["acceptance"].append(0.75)
             columns["control_variates"].append([0.1 * dataset, -0.2])
             for name in OBSERVED:
-                draws = generator.standard_normal(60) + 10 * dataset
+                draws = generator.standard_normal(length) + 10 * dataset
                 columns[name].append(draws + shift * (start == "planted"))
             columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
             columns["expected_overlap_counts"].append([])
@@ -373,3 +374,22 @@ def test_a_damaged_shard_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(GrokphaseError, match=r"/a is truncated or damaged"):
         run(tmp_path, [path])
+
+
+def test_chains_are_read_one_at_a_time(tmp_path):
+    """While one of sixteen is held, with its levels in the file, the others are not."""
+    length = 300_000
+    path = write_shard(tmp_path / "a", range(8), length=length)
+    before, held, rows = pa.total_allocated_bytes(), [], 0
+    for row in iterate_rows(path, shards.schema(OBSERVED), OBSERVED[0]):
+        rows += 1
+        assert len(row) == length
+        held.append(pa.total_allocated_bytes() - before)
+    assert rows == 16
+    assert max(held) < 4 * (4 * length)
+
+
+def test_networks_with_different_numbers_of_draws_are_refused(tmp_path):
+    files = [write_shard(tmp_path / "a", [0, 1]), write_shard(tmp_path / "b", [2, 3], length=61)]
+    with pytest.raises(GrokphaseError, match=r"different numbers of draws.*delete"):
+        run(tmp_path, files)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from grokphase.sampling.chains import summarise
 from grokphase.sampling.diagnostics import diagnose
 
 DATASETS = 20
@@ -21,6 +22,10 @@ def chains(correlation=0.0, draws=200, networks=2 * DATASETS, seed=0):
     return x
 
 
+def diagnosed(draws, datasets, starts):
+    return diagnose(summarise(draws), datasets, starts)
+
+
 def dataset_effect(size=50.0):
     return size * np.random.default_rng(9).standard_normal(DATASETS)[DATASET][:, None]
 
@@ -28,7 +33,7 @@ def dataset_effect(size=50.0):
 @pytest.mark.parametrize("seed", range(5))
 def test_stationary_chains_pass_in_spite_of_differences_between_datasets(seed):
     """The ESS is that of all draws."""
-    found = diagnose(chains(seed=seed) + dataset_effect(), DATASET, STARTS)
+    found = diagnosed(chains(seed=seed) + dataset_effect(), DATASET, STARTS)
     assert found.nested_rhat < 1.01
     assert found.rhat < 1.02
     assert found.ess_bulk == pytest.approx(8000, rel=0.15)
@@ -38,7 +43,7 @@ def test_stationary_chains_pass_in_spite_of_differences_between_datasets(seed):
 def test_starts_at_different_levels_are_detected():
     """A metastable shift of the planted networks, invisible beside the spread of the datasets."""
     draws = chains(correlation=0.3) + dataset_effect() + 1.5 * PLANTED
-    found = diagnose(draws, DATASET, STARTS)
+    found = diagnosed(draws, DATASET, STARTS)
     # Levels +-0.75 about each dataset's mean: B = 2 * 0.75^2, W = 1, up to ranks.
     assert found.nested_rhat == pytest.approx(np.sqrt(1 + 2 * 0.75**2), rel=0.1)
     assert found.start_difference > 10
@@ -54,7 +59,7 @@ def test_frozen_networks_without_a_bias_are_judged_by_chance():
     excess, difference = [], []
     for _ in range(400):
         level = 10 * generator.standard_normal((2 * DATASETS, 1))
-        found = diagnose(level + 1e-3 * chains(draws=4), DATASET, STARTS)
+        found = diagnosed(level + 1e-3 * chains(draws=4), DATASET, STARTS)
         excess.append(found.nested_rhat**2 - 1)
         difference.append(found.start_difference)
     assert np.mean(excess) == pytest.approx(1 / DATASETS, abs=4.5 * np.sqrt(2 / 400) / DATASETS)
@@ -63,19 +68,19 @@ def test_frozen_networks_without_a_bias_are_judged_by_chance():
 
 def test_a_shift_of_one_start_within_half_of_the_datasets_is_detected():
     draws = chains() + dataset_effect() + 3 * PLANTED * (DATASET[:, None] % 2)
-    assert diagnose(draws, DATASET, STARTS).nested_rhat > 1.2
+    assert diagnosed(draws, DATASET, STARTS).nested_rhat > 1.2
 
 
 def test_burn_in_that_is_too_short_is_detected():
     """Prior starts relax from above, planted ones from below, within the recorded draws."""
     relaxation = 6 * np.exp(-np.arange(200) / 60) * np.where(PLANTED, -1, 1)
-    assert diagnose(chains() + relaxation, DATASET, STARTS).nested_rhat > 1.1
+    assert diagnosed(chains() + relaxation, DATASET, STARTS).nested_rhat > 1.1
 
 
 def test_networks_that_differ_within_a_dataset_raise_plain_rhat_alone():
     """Frozen differences that are the same for both kinds of start are no bias."""
     frozen = 2 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
-    found = diagnose(chains() + frozen, DATASET, STARTS)
+    found = diagnosed(chains() + frozen, DATASET, STARTS)
     assert found.rhat > 1.3
     assert found.nested_rhat < 1.15
 
@@ -83,7 +88,7 @@ def test_networks_that_differ_within_a_dataset_raise_plain_rhat_alone():
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
 def test_effective_sample_size_of_autoregressive_chains(correlation):
     """N (1 - r)/(1 + r) within 25 %, and the error of the mean that follows from it."""
-    found = diagnose(chains(correlation, draws=1000), DATASET, STARTS)
+    found = diagnosed(chains(correlation, draws=1000), DATASET, STARTS)
     expected = 40_000 * (1 - correlation) / (1 + correlation)
     assert found.ess_bulk == pytest.approx(expected, rel=0.25)
     assert found.mcse == pytest.approx(1 / np.sqrt(expected), rel=0.15)
@@ -92,12 +97,12 @@ def test_effective_sample_size_of_autoregressive_chains(correlation):
 def test_frozen_differences_reduce_the_effective_sample_size():
     """Chains that never leave their own level count about once each."""
     frozen = 10 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
-    assert diagnose(chains() + frozen, DATASET, STARTS).ess_bulk < 3 * len(DATASET)
+    assert diagnosed(chains() + frozen, DATASET, STARTS).ess_bulk < 3 * len(DATASET)
 
 
 def test_one_kind_of_start_falls_back_to_plain_rhat():
     draws = chains() + 2 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
-    found = diagnose(draws, DATASET, ["prior"] * len(DATASET))
+    found = diagnosed(draws, DATASET, ["prior"] * len(DATASET))
     assert found.nested_rhat == found.rhat > 1.3
 
 
@@ -106,37 +111,68 @@ def test_unequal_numbers_of_starts_are_compared():
     dataset = np.repeat(np.arange(DATASETS), 3)
     planted = np.array([start == "planted" for start in starts])[:, None]
     draws = chains(networks=3 * DATASETS)
-    assert diagnose(draws, dataset, starts).nested_rhat < 1.02
-    assert diagnose(draws + 2 * planted, dataset, starts).nested_rhat > 1.2
+    assert diagnosed(draws, dataset, starts).nested_rhat < 1.02
+    assert diagnosed(draws + 2 * planted, dataset, starts).nested_rhat > 1.2
 
 
 def test_an_observable_that_is_constant_is_converged():
     """For example no droplet anywhere."""
-    found = diagnose(np.zeros((40, 10)), DATASET, STARTS)
+    found = diagnosed(np.zeros((40, 10)), DATASET, STARTS)
     assert found == (1, 1, 0, 400, 400, 0)
 
 
 def test_an_observable_that_is_constant_within_each_dataset_is_converged():
     """For example the same droplet in all networks of one dataset and none elsewhere."""
     draws = np.repeat((DATASET == 3).astype(float)[:, None], 10, axis=1)
-    found = diagnose(draws, DATASET, STARTS)
+    found = diagnosed(draws, DATASET, STARTS)
     assert found == (1, 1, 0, 400, 400, 0)
 
 
 def test_networks_frozen_at_different_values_are_not_converged():
     """Prior starts without a droplet, planted ones with: nothing moves, and they disagree."""
     draws = np.repeat(PLANTED.astype(float), 10, axis=1)
-    found = diagnose(draws, DATASET, STARTS)
+    found = diagnosed(draws, DATASET, STARTS)
     assert not found.nested_rhat < 1.05
 
 
 @pytest.mark.parametrize("shape", [(40, 3), (1, 50)])
 def test_too_few_draws_or_networks_cannot_be_diagnosed(shape):
-    found = diagnose(np.random.default_rng(0).standard_normal(shape), DATASET, STARTS)
+    found = diagnosed(np.random.default_rng(0).standard_normal(shape), DATASET, STARTS)
     assert np.isnan(found).all()
 
 
 def test_one_network_per_dataset_is_diagnosed_by_its_fluctuations():
-    found = diagnose(chains() + dataset_effect()[::2].repeat(2, axis=0), np.arange(40), STARTS)
+    found = diagnosed(chains() + dataset_effect()[::2].repeat(2, axis=0), np.arange(40), STARTS)
     assert found.nested_rhat < 1.02
     assert found.ess_bulk == pytest.approx(8000, rel=0.15)
+
+
+# --- chains too long to be kept whole -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_long_chains_are_judged_by_a_fifth_of_their_draws(correlation):
+    """The ESS is that of every fifth draw, N/5 (1 - r^5)/(1 + r^5); the error that of the mean of
+    all, 1/sqrt(N (1 - r)/(1 + r))."""
+    networks, draws = 2 * DATASETS, 20_000
+    found = diagnosed(chains(correlation, draws) + dataset_effect(), DATASET, STARTS)
+    thinned = networks * draws / 5 * (1 - correlation**5) / (1 + correlation**5)
+    assert found.ess_bulk == pytest.approx(thinned, rel=0.1)
+    assert 0.75 * thinned < found.ess_tail < networks * draws / 5 * 1.25
+    every = networks * draws * (1 - correlation) / (1 + correlation)
+    assert found.mcse == pytest.approx(1 / np.sqrt(every), rel=0.1)
+    assert found.rhat < 1.01
+    assert found.nested_rhat < 1.01
+
+
+def test_long_chains_at_different_levels_are_detected():
+    draws = chains(0.3, 20_000) + dataset_effect() + 1.5 * PLANTED
+    found = diagnosed(draws, DATASET, STARTS)
+    assert found.nested_rhat == pytest.approx(np.sqrt(1 + 2 * 0.75**2), rel=0.1)
+    assert found.start_difference > 10
+
+
+def test_long_chains_that_drift_are_detected():
+    """Prior starts relax from above, planted ones from below, within the recorded draws."""
+    relaxation = 6 * np.exp(-np.arange(20_000) / 6000) * np.where(PLANTED, -1, 1)
+    assert diagnosed(chains(draws=20_000) + relaxation, DATASET, STARTS).nested_rhat > 1.1

@@ -68,6 +68,10 @@ def test_an_experiment_without_networks_is_theory_only():
         ({"sampler__step_sice": 1}, "e.sampler.step_sice: .*did you mean 'step_size'"),
         ({"sampler__neuron_sweeps": 1}, "experiments.e: sampler.neuron_sweeps is for teacher_stud"),
         ({"sampler__neuron_sweeps": -1}, "e.sampler.neuron_sweeps: .*greater than or equal to 0"),
+        (
+            {"sampler__collapsed_readout": True, "parameters__train_fraction": 0.5},
+            "experiments.e: sampler.collapsed_readout needs the full table",
+        ),
         ({"sampler": None}, "experiments.e: sampler is missing"),
         ({"networks": None}, "experiments.e: networks is missing"),
         ({"planted": {"waves": 4}}, "planted.waves=4: there are 3 frequencies at prime=7"),

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
+from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
-from grokphase.storage import read_table, write_table
+from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
 
@@ -21,18 +23,25 @@ _log = logging.getLogger(__name__)
 class Networks(NamedTuple):
     """All networks of one point.
 
-    dataset [networks]; start [networks]; acceptance [networks]; draws: observable ->
-    [networks, draws]; counts and expected_counts [networks, bins] of the order parameters, the
-    latter [networks, 0] without sweeps; control_variates [networks, k].
+    dataset [networks]; start [networks]; acceptance [networks]; draws: observable -> its chains;
+    counts and expected_counts [networks, bins] of the order parameters, the latter [networks, 0]
+    without sweeps; control_variates [networks, k].
     """
 
     dataset: NDArray[np.int_]
     start: list[str]
     acceptance: NDArray[np.float64]
-    draws: dict[str, NDArray[np.float64]]
+    draws: dict[str, Chains]
     counts: NDArray[np.int64]
     expected_counts: NDArray[np.float64]
     control_variates: NDArray[np.float64]
+
+
+class Shards(NamedTuple):
+    """The networks of one point: a table [networks] of all columns but the draws, and those."""
+
+    table: pa.Table
+    draws: dict[str, Chains]
 
 
 def aggregate(
@@ -74,14 +83,20 @@ def report(diagnostics: pa.Table) -> None:
         _log.warning(f"{row['point']} is NOT CONVERGED: {row['problems']}")
 
 
-def read_shards(specification: AggregationSpecification, files: list[Path]) -> pa.Table:
+def read_shards(specification: AggregationSpecification, files: list[Path]) -> Shards:
     """All networks of one point, by dataset and, within each, prior starts before planted ones.
 
-    Raises GrokphaseError for a shard that is damaged, or if they are not the networks wanted.
+    Draws are read one row group at a time, of long chains one network's (see
+    grokphase.storage.write_table), and little is kept of each (see grokphase.sampling.chains).
+    Raises GrokphaseError for a
+    shard that is damaged, or if they are not the networks wanted.
     """
-    schema = shards.schema(OBSERVABLES[specification.model], specification.model)
-    table = pa.concat_tables([read_table(path, schema) for path in files])
-    table = table.sort_by([("dataset", "ascending"), ("start", "descending")])
+    observables = OBSERVABLES[specification.model]
+    schema = shards.schema(observables, specification.model)
+    columns = [name for name in schema.names if name not in observables]
+    table = pa.concat_tables([read_table(path, schema, columns) for path in files])
+    order = pc.sort_indices(table, [("dataset", "ascending"), ("start", "descending")])
+    table = table.take(order)
     dataset = table["dataset"].to_numpy()
     wanted = np.repeat(np.arange(specification.datasets), specification.networks_per_dataset)
     if not np.array_equal(dataset, wanted):
@@ -91,21 +106,33 @@ def read_shards(specification: AggregationSpecification, files: list[Path]) -> p
             f"of each of {specification.datasets} datasets are wanted; delete "
             f"{files[0].parent} and run again"
         )
-    return table
+    draws = {}
+    for name in observables:
+        rows = (row for path in files for row in iterate_rows(path, schema, name))
+        try:
+            draws[name] = summarise(rows).take(order.to_numpy())
+        except ValueError as error:
+            raise GrokphaseError(
+                f"the shards of {specification.point}: {error}; delete {files[0].parent} and run "
+                "again"
+            ) from error
+    return Shards(table, draws)
 
 
-def as_networks(table: pa.Table, model: str) -> Networks:
+def as_networks(read: Shards, model: str) -> Networks:
     """The columns of shards that every model has."""
     counts = shards.MODEL_COLUMNS[model][0][0]
     expected = f"expected_{counts}"
     return Networks(
-        table["dataset"].to_numpy(),
-        table["start"].to_pylist(),
-        table["acceptance"].to_numpy().astype(np.float64),
-        {name: matrix(table, name).astype(np.float64) for name in OBSERVABLES[model]},
-        matrix(table, counts),
-        matrix(table, expected) if expected in table.column_names else np.zeros((len(table), 0)),
-        matrix(table, "control_variates"),
+        read.table["dataset"].to_numpy(),
+        read.table["start"].to_pylist(),
+        read.table["acceptance"].to_numpy().astype(np.float64),
+        read.draws,
+        matrix(read.table, counts),
+        matrix(read.table, expected)
+        if expected in read.table.column_names
+        else np.zeros((len(read.table), 0)),
+        matrix(read.table, "control_variates"),
     )
 
 
@@ -212,8 +239,8 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     design = np.column_stack([np.ones(len(datasets)), *(variates.T if usable else ())])
     freedom = len(datasets) - design.shape[1]
     rows = []
-    for name, draws in networks.draws.items():
-        raw = _group_means(draws.mean(axis=1), networks.dataset)
+    for name, chains in networks.draws.items():
+        raw = _group_means(chains.mean, networks.dataset)
         coefficients = np.linalg.lstsq(design, raw, rcond=None)[0]
         adjusted = raw - design[:, 1:] @ coefficients[1:]
         variance = np.sum((adjusted - adjusted.mean()) ** 2) / freedom
@@ -227,7 +254,7 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
                 "subset_error": spent * by_subset.std(ddof=1) / np.sqrt(len(by_subset)),
                 "dataset_error": np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]),
                 "dataset_spread": raw.std(ddof=1),
-                "network_spread": np.sqrt(draws.var(axis=1).mean()),
+                "network_spread": np.sqrt(chains.variance.mean()),
             }
         )
     return pa.Table.from_pylist(rows, schema=aggregates.OUTPUTS)
@@ -253,8 +280,8 @@ def diagnostics(
     first = next(iter(networks.draws.values()))
     row: dict[str, Any] = {
         "point": specification.point,
-        "networks": first.shape[0],
-        "draws": first.shape[1],
+        "networks": len(first.mean),
+        "draws": first.draws,
         "acceptance": networks.acceptance.mean(),
         "problems": "; ".join(failures),
         "converged": not failures,

@@ -12,6 +12,7 @@ import os
 import re
 import types
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -126,6 +127,12 @@ class Schedule(BaseModel):
         description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
         "and destroy droplets; teacher_student only.",
     )
+    collapsed_readout: bool = Field(
+        default=False,
+        strict=True,
+        description="Move the input weights alone, the readouts integrated out and drawn after "
+        "every kernel step; modular_addition on the full table only.",
+    )
 
 
 def _sampler_type() -> Any:
@@ -207,9 +214,15 @@ class BaseExperiment(BaseModel):
         values = {name: getattr(self.sweep, name) for name in self.parameters_type.model_fields}
         return {name: list(value) for name, value in values.items() if value is not None}
 
-    def points(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
+    @cached_property
+    def _all_points(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._points(self.swept()))
+
+    def points(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every point whose swept values are among those selected."""
-        swept = self.swept() | dict(select or {})
+        return self._points(self.swept() | dict(select)) if select else self._all_points
+
+    def _points(self, swept: Mapping[str, list[Any]]) -> dict[str, Any]:
         fixed = self.parameters.model_dump(exclude_none=True)
         return {
             point_name(values): self.parameters_type(**fixed, **values)
@@ -218,8 +231,15 @@ class BaseExperiment(BaseModel):
             )
         }
 
-    def slices(self, select: Mapping[str, list[float]] | None = None) -> dict[str, Any]:
+    @cached_property
+    def _all_slices(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._slices(None))
+
+    def slices(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every line of points that differ in the noise alone."""
+        return self._slices(select) if select else self._all_slices
+
+    def _slices(self, select: Mapping[str, list[float]] | None) -> dict[str, Any]:
         lines: dict[str, Parameters] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
@@ -249,6 +269,8 @@ class TeacherStudentExperiment(BaseExperiment):
         """Settings of the file that contradict one another, beyond those of every experiment."""
         problems = []
         networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
+        if _mapping(raw.get("sampler")).get("collapsed_readout"):
+            problems.append("sampler.collapsed_readout is for modular_addition only: remove it")
         if not any(networks.values()):
             problems.append("networks.prior and networks.planted are both 0: train at least one")
         bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
@@ -293,6 +315,13 @@ class ModularAdditionExperiment(BaseExperiment):
             return ["networks is missing: there is a sampler but nothing to train"]
         if _mapping(raw.get("sampler")).get("neuron_sweeps"):
             return ["sampler.neuron_sweeps is for teacher_student only: remove it or set it to 0"]
+        collapsed = _mapping(raw.get("sampler")).get("collapsed_readout")
+        in_part = any("train_fraction" in _mapping(raw.get(key)) for key in ("parameters", "sweep"))
+        if collapsed and in_part:
+            return [
+                "sampler.collapsed_readout needs the full table: remove it, or remove "
+                "train_fraction"
+            ]
         return []
 
     @model_validator(mode="after")
@@ -425,6 +454,7 @@ class Config(BaseModel):
             draws=sampler.pop("draws"),
             thin=sampler.pop("thin"),
             neuron_sweeps=sampler.pop("neuron_sweeps"),
+            collapsed_readout=sampler.pop("collapsed_readout"),
             kernel=sampler,
             networks=one.networks,
             planted=one.planted,

@@ -45,8 +45,8 @@ def aggregate(
     write_table(histogram_file, histogram(networks, specification), provenance)
     write_table(outputs_file, outputs(networks, specification), provenance)
     write_table(starts_file, starts(networks, specification), provenance)
-    write_table(neurons_file, neurons(shards), provenance)
-    write_table(eigenvalues_file, eigenvalues(shards), provenance)
+    write_table(neurons_file, neurons(shards.table), provenance)
+    write_table(eigenvalues_file, eigenvalues(shards.table), provenance)
     table = diagnostics(networks, specification, OBSERVABLES[specification.model])
     report(table)
     write_table(diagnostics_file, table, provenance)
@@ -59,7 +59,7 @@ def by_start(networks: Networks) -> dict[str, Networks]:
             networks.dataset[rows],
             [kind] * len(rows),
             networks.acceptance[rows],
-            {name: draws[rows] for name, draws in networks.draws.items()},
+            {name: chains.take(rows) for name, chains in networks.draws.items()},
             networks.counts[rows],
             networks.expected_counts[rows],
             networks.control_variates[rows],
@@ -103,9 +103,8 @@ def starts(networks: Networks, specification: AggregationSpecification) -> pa.Ta
     rows: list[dict[str, Any]] = []
     for kind, group in by_start(networks).items():
         for row in outputs(group, specification).to_pylist():
-            halves = np.array_split(group.draws[row["observable"]], 2, axis=1)
-            means = [half.mean() if half.size else np.nan for half in halves]
-            rows.append({"start": kind} | row | {"first_half": means[0], "second_half": means[1]})
+            first, second = group.draws[row["observable"]].mean_of_halves()
+            rows.append({"start": kind} | row | {"first_half": first, "second_half": second})
     return pa.Table.from_pylist(rows, schema=tables.STARTS)
 
 

@@ -7,7 +7,7 @@ the workflow is planned: it imports nothing heavy.
 import math
 from typing import NamedTuple
 
-from grokphase.models.modular_cost import gradient_cost
+from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.sampling import kernels
@@ -32,6 +32,9 @@ TRAINING_MEMORY = 360.0
 
 SECONDS_PER_ACTIVATION = 8e-10
 """Processor time of one activation of a sweep over the neurons."""
+
+OPERATIONS_PER_SECOND = 1.2e10
+"""Speed at which gradients of modular addition are computed."""
 
 SECONDS = {
     "dataset": 1.0,
@@ -63,6 +66,11 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     if isinstance(parameters, TeacherStudent) and specification.neuron_sweeps:
         of_sweep = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
         of_step += seconds + specification.neuron_sweeps * of_sweep
+    if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
+        collapsed = collapsed_cost(parameters)
+        gradients = settings.gradients_per_step + 2
+        of_step = seconds + gradients * collapsed.operations / OPERATIONS_PER_SECOND
+        memory = max(memory, collapsed.bytes / 2**20)
     return Resources(
         TRAINING_START + datasets * networks * steps * of_step, TRAINING_MEMORY + memory
     )
@@ -75,7 +83,7 @@ def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
         seconds = 2e-5 + 4 * n * width * d / 7e10 + n * width / 4e8
         return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
     cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
-    return Resources(5e-5 + cost.operations / 1.2e10, 45 + 1.5 * cost.bytes / 2**20)
+    return Resources(5e-5 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20)
 
 
 def baseline(train_size: int) -> Resources:

@@ -7,14 +7,18 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
+
+ROW_GROUP_BYTES = 2**22
+"""Bytes of a table that are read at once, the least that Parquet decodes of a list column."""
 
 
 @contextlib.contextmanager
@@ -68,25 +72,54 @@ def _is_running(process: int) -> bool:
 
 
 def write_table(path: Path, table: pa.Table, provenance: dict[str, Any]) -> None:
-    """Write a Parquet file with `provenance` in its schema metadata; equal input, equal bytes."""
+    """Write a Parquet file with `provenance` in its schema metadata; equal input, equal bytes.
+
+    A table larger than ROW_GROUP_BYTES has row groups of about that size, or of one row.
+    """
     text = json.dumps(provenance, sort_keys=True)
+    rows = max(1, table.num_rows * ROW_GROUP_BYTES // max(1, table.nbytes))
     with replaced(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata({"grokphase": text}),
             temporary,
+            row_group_size=rows,
             compression="zstd",
             write_page_checksum=True,
         )
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file written by `write_table` and check it against `schema`.
 
-    Raises GrokphaseError if it is missing, truncated, damaged or of another layout.
+    With `columns`, only those. Raises GrokphaseError if it is missing, truncated, damaged or of
+    another layout.
     """
+    with _checked(path, schema) as file:
+        return file.read(columns=columns)
+
+
+def iterate_rows(path: Path, schema: pa.Schema, column: str) -> Iterator[NDArray[Any]]:
+    """The values of a list column row by row, holding one row group at a time.
+
+    Raises GrokphaseError like `read_table`.
+    """
+    with _checked(path, schema) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=[column], use_threads=False)
+            for row in rows[column].combine_chunks():
+                yield row.values.to_numpy()
+
+
+@contextlib.contextmanager
+def _checked(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """An open file of this schema; damage found while the block reads it is named too."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+        # A buffer makes columns arrive in pieces instead of whole.
+        with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=2**16) as file:
+            found = file.schema_arrow
+            if found.equals(schema):
+                yield file
+                return
     except FileNotFoundError as error:
         raise GrokphaseError(f"{path} does not exist; run the stage that writes it") from error
     except Exception as error:  # Damage can surface as almost anything.
@@ -94,13 +127,11 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and "
             "run again: only this file is made anew"
         ) from error
-    if not table.schema.equals(schema):
-        raise GrokphaseError(
-            f"{path} does not have the columns this version writes (found "
-            f"{', '.join(table.schema.names)}; expected {', '.join(schema.names)}); delete it and "
-            "run again"
-        )
-    return table
+    raise GrokphaseError(
+        f"{path} does not have the columns this version writes (found "
+        f"{', '.join(found.names)}; expected {', '.join(schema.names)}); delete it and "
+        "run again"
+    )
 
 
 def provenance(path: Path) -> dict[str, Any]:

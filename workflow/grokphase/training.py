@@ -15,7 +15,7 @@ import pyarrow as pa
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, StoppedError
 from grokphase.interruption import interruptible
-from grokphase.models import neuron_sweep, neuron_sweep_cost
+from grokphase.models import collapsed_readout, neuron_sweep, neuron_sweep_cost
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
@@ -127,8 +127,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
     settings = kernel.Settings(**options)
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
-        target = model.target(parameters, data)
-        built = kernel.build(target, settings.unadjusted() if burn_in else settings)
+        def build(target: kernels.Target) -> kernels.Kernel:
+            return kernel.build(target, settings.unadjusted() if burn_in else settings)
+
+        if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
+            return collapsed_readout.with_collapsed_readout(build, parameters, data)
+        built = build(model.target(parameters, data))
         if isinstance(parameters, TeacherStudent):
             return neuron_sweep.followed_by_sweeps(
                 built, specification.neuron_sweeps, parameters, data

@@ -335,13 +335,16 @@ def droplets(network: ModularNetwork, barrier: ArrayLike) -> Array:
     return jnp.sqrt(first * second)[:, 1:] > barrier
 
 
-def feature_gram(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """sum_nm (w_in + v_im)^2 (w_jn + v_jm)^2, [N, N] in float64, without the table."""
-    w, v = np.asarray(first, np.float64), np.asarray(second, np.float64)
+def feature_gram(first: Any, second: Any) -> Any:
+    """sum_nm (w_in + v_im)^2 (w_jn + v_jm)^2, [N, N], without the table.
+
+    Of NumPy or JAX arrays [N, P], in their precision.
+    """
+    w, v = first, second
     prime = w.shape[1]
     w2, v2 = w**2, v**2
     w_sum, v_sum = w.sum(axis=1), v.sum(axis=1)
-    cross = np.outer(w2.sum(axis=1), v2.sum(axis=1))
+    cross = w2.sum(axis=1)[:, None] * v2.sum(axis=1)
     mixed = (w2 @ w.T) * v_sum + (v2 @ v.T) * w_sum
     return (
         prime * (w2 @ w2.T + v2 @ v2.T)
@@ -352,11 +355,14 @@ def feature_gram(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     )
 
 
-def feature_target(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """sum_nm y_p(n, m) (w_in + v_im)^2, [N, P] in float64, by circular convolution."""
-    w, v = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    prime = w.shape[1]
-    product = np.fft.irfft(np.fft.rfft(w, axis=1) * np.fft.rfft(v, axis=1), prime, axis=1)
+def feature_target(first: Any, second: Any) -> Any:
+    """sum_nm y_p(n, m) (w_in + v_im)^2, [N, P], by circular convolution.
+
+    Of NumPy or JAX arrays [N, P], in their precision.
+    """
+    w, v = first, second
+    prime, fft = w.shape[1], w.__array_namespace__().fft
+    product = fft.irfft(fft.rfft(w, axis=1) * fft.rfft(v, axis=1), n=prime, axis=1)
     return 2 * (product - w.sum(axis=1, keepdims=True) * v.sum(axis=1, keepdims=True) / prime)
 
 
@@ -373,9 +379,10 @@ def readout_posterior(
         [N, N], the same for every output p: feature_gram/noise + (N/sigma_a^2) I.
     """
     p = parameters
-    precision = feature_gram(first, second) / p.noise
+    w, v = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    precision = feature_gram(w, v) / p.noise
     precision[np.diag_indices_from(precision)] += p.width / p.readout_variance
-    mean = np.asarray(np.linalg.solve(precision, feature_target(first, second) / p.noise))
+    mean = np.asarray(np.linalg.solve(precision, feature_target(w, v) / p.noise))
     return mean, precision
 
 

@@ -9,7 +9,7 @@ plain R-hat over the networks takes its place. With m networks of each kind its 
 chance by about chi^2/m, so it is read together with the difference between the kinds of start in
 standard errors, which come from the differences within datasets. Plain R-hat over many short
 chains measures mainly how far one chain has mixed, which the average over the ensemble does not
-need.
+need. Of long chains, what `chains` keeps is diagnosed.
 
 Sources: Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16, 667 (2021);
 Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman, Bayesian Analysis 20 (2025).
@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
+
+from grokphase.sampling.chains import Chains
 
 
 class Diagnostics(NamedTuple):
@@ -41,31 +43,33 @@ class Diagnostics(NamedTuple):
     mcse: float
 
 
-def diagnose(
-    draws: NDArray[np.floating], datasets: NDArray[np.integer], starts: list[str]
-) -> Diagnostics:
+def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -> Diagnostics:
     """Diagnostics of one observable.
 
-    draws [networks, draws]; datasets [networks] and starts [networks] say what each network is.
-    Needs at least four draws per network; fewer give nan, as does an observable that is constant.
+    datasets [networks] and starts [networks] say what each network is. Needs at least four draws
+    per network; fewer give nan, as does an observable that is constant. The effective numbers of
+    draws are those of the thinned chains, at most those of all draws; the Monte Carlo error is that
+    of the mean over all draws.
     """
+    draws = chains.thinned
     networks, length = draws.shape
     if length < 4 or networks < 2:
         return Diagnostics(*[float("nan")] * 6)
-    deviations = _about_dataset_means(draws.astype(np.float64), datasets)
+    deviations = _about_dataset_means(draws, datasets)
     if np.ptp(deviations) == 0:
         # For example no droplet in any network: equal everywhere, hence converged.
         size = float(draws.size)
         return Diagnostics(1.0, 1.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
+    batch_deviations = _about_dataset_means(chains.batch_means, datasets)
     return Diagnostics(
         rhat=rhat,
         nested_rhat=_nested_rhat(deviations, np.array([kinds.index(s) for s in starts]), rhat),
-        start_difference=_start_difference(draws.mean(axis=1), datasets, np.array(starts)),
+        start_difference=_start_difference(chains.mean, datasets, np.array(starts)),
         ess_bulk=float(array_stats.ess(deviations, method="bulk")),
         ess_tail=float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
-        mcse=float(array_stats.mcse(deviations, method="mean")),
+        mcse=float(array_stats.mcse(batch_deviations, method="mean")),
     )
 
 

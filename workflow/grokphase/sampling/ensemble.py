@@ -173,6 +173,17 @@ class Sampler:
             np.zeros((networks, self.expected_bins)),
         )
 
+    def advance(
+        self, keys: jax.Array, state: State, first: int, count: int, data: Any
+    ) -> tuple[State, tuple[jax.Array, ...]]:
+        """`count` recorded draws, the first of number `first`, from a state, which is consumed.
+
+        Returns the new state and observables [networks, block, k], of which the rows beyond
+        `count` are zero, and, summed over the draws, acceptance [networks], counts and expected
+        counts [networks, bins].
+        """
+        return self._advance(keys, state, first, count, data, None, False)
+
     def run(
         self,
         keys: jax.Array,

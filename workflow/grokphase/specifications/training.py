@@ -78,6 +78,8 @@ class TrainingSpecification(BaseModel):
     `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
     and then records `draws` draws, `thin` kernel steps apart. Every kernel step is followed by
     `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, teacher-student only).
+    With `collapsed_readout` the kernel moves the input weights alone, the readouts integrated out
+    (grokphase.models.collapsed_readout, modular addition only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,6 +94,7 @@ class TrainingSpecification(BaseModel):
     draws: PositiveCount
     thin: PositiveCount
     neuron_sweeps: int = Field(default=0, ge=0)
+    collapsed_readout: bool = False
     networks: Networks
     planted: PlantedStart | PlantedWaves
     annealing: Annealing | None = None
