@@ -114,14 +114,16 @@ def random_numbers(position: Any, implementation: str, repeat: int) -> Timed:
 def observables(of: TeacherStudent, data: model.Data, position: Any, repeat: int) -> Timed:
     """Observables and counts of one draw."""
 
-    def one(i: int, total: jax.Array) -> jax.Array:
-        moved = position._replace(readout=position.readout + 1e-9 * total)
-        values = model.observables(moved, total, of, data)
-        counts = model.COUNTING.tally(model.overlaps(moved, of, data))
-        return 0.5 * total + 1e-9 * (values.sum() + counts.sum())
+    def one(_: int, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        total, position = carry
+        values = model.observables(position, total, of, data)
+        counts = model.COUNTING.tally(model.overlaps(position, of, data))
+        # The weights change, or the compiler would compute the observables once for all.
+        moved = position._replace(weights=(1 + 1e-9 * values[0]) * position.weights)
+        return 0.5 * total + 1e-9 * (values.sum() + counts.sum()), moved
 
-    program = jax.jit(lambda x: jax.lax.fori_loop(0, repeat, one, x))
-    return (lambda: program(jnp.zeros(()))), repeat
+    program = jax.jit(lambda x: jax.lax.fori_loop(0, repeat, one, (jnp.zeros(()), x)))
+    return (lambda: program(position)), repeat
 
 
 def whole_step(
