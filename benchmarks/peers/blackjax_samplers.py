@@ -24,11 +24,9 @@ from posterior import Problem
 from protocol import Candidate, Tuned, compiled
 
 LIBRARY = f"BlackJAX {blackjax.__version__}"
-WARMUP = 500
-"""Steps of window adaptation and of dual averaging."""
-
-ISOKINETIC_WARMUP = 10_000
-"""Steps of which the searches of MCLMC use their default shares, three tenths."""
+ISOKINETIC_STEPS = 20
+"""Steps for each of the warm-up that MCLMC is told of; its searches use three tenths of them, their
+defaults, and those of the adjusted one two."""
 
 INITIAL_STEP = {"MALA": 0.02, "HMC": 0.2, "NUTS": 0.2}
 ACCEPTANCE = {"MALA": 0.574, "HMC": 0.65, "NUTS": 0.8}
@@ -53,7 +51,13 @@ def algorithm(
 
 
 def dual_averaging(
-    problem: Problem, key: jax.Array, position: Position, *, name: str, leapfrog_steps: int = 0
+    problem: Problem,
+    key: jax.Array,
+    position: Position,
+    warmup: int,
+    *,
+    name: str,
+    leapfrog_steps: int = 0,
 ) -> Tuned:
     """Whitened coordinates, identity metric, step size by dual averaging."""
     build = algorithm(problem, name, leapfrog_steps)
@@ -68,7 +72,7 @@ def dual_averaging(
     def run(key: jax.Array, position: Position) -> jax.Array:
         start = build(INITIAL_STEP[name]).init(position)
         carry = (start, initial(INITIAL_STEP[name]))
-        (_, adaptation), _ = jax.lax.scan(adapt, carry, jax.random.split(key, WARMUP))
+        (_, adaptation), _ = jax.lax.scan(adapt, carry, jax.random.split(key, warmup))
         return final(adaptation)
 
     step_size = float(run(key, position))
@@ -93,6 +97,7 @@ def window_adaptation(
     problem: Problem,
     key: jax.Array,
     position: Position,
+    warmup: int,
     *,
     name: str,
     coordinates: str,
@@ -109,7 +114,7 @@ def window_adaptation(
         method, log_density, target_acceptance_rate=ACCEPTANCE[name], **fixed
     )
     begin = jax.tree.map(lambda x, s: x * s, position, scale)
-    (_, chosen), _ = jax.jit(adaptation.run, static_argnums=2)(key, begin, WARMUP)
+    (_, chosen), _ = jax.jit(adaptation.run, static_argnums=2)(key, begin, warmup)
     sampler = method(log_density, **{**chosen, **fixed})
 
     def step(key: jax.Array, state: Any) -> tuple[Any, Any, Any]:
@@ -127,13 +132,13 @@ def window_adaptation(
     )
 
 
-def mclmc(problem: Problem, key: jax.Array, position: Position) -> Tuned:
+def mclmc(problem: Problem, key: jax.Array, position: Position, warmup: int) -> Tuned:
     """Microcanonical Langevin Monte Carlo, unadjusted; two gradients per step."""
     tune_key, start_key = jax.random.split(key)
     kernel = blackjax.mcmc.mclmc.build_kernel()
     state = blackjax.mcmc.mclmc.init(position, problem.whitened, start_key)
     _, chosen, _ = blackjax.mclmc_find_L_and_step_size(
-        kernel, ISOKINETIC_WARMUP, state, tune_key, logdensity_fn=problem.whitened
+        kernel, ISOKINETIC_STEPS * warmup, state, tune_key, logdensity_fn=problem.whitened
     )
     sampler = blackjax.mclmc(
         problem.whitened,
@@ -155,7 +160,7 @@ def mclmc(problem: Problem, key: jax.Array, position: Position) -> Tuned:
     )
 
 
-def adjusted_mclmc(problem: Problem, key: jax.Array, position: Position) -> Tuned:
+def adjusted_mclmc(problem: Problem, key: jax.Array, position: Position, warmup: int) -> Tuned:
     """Microcanonical Monte Carlo with Metropolis steps and random trajectory lengths."""
     tune_key, start_key = jax.random.split(key)
     lengths = adjusted_mclmc_dynamic.make_random_trajectory_length_fn(True)
@@ -180,7 +185,7 @@ def adjusted_mclmc(problem: Problem, key: jax.Array, position: Position) -> Tune
 
     state = adjusted_mclmc_dynamic.init(position, problem.whitened, start_key)
     _, chosen, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
-        adapted, problem.whitened, ISOKINETIC_WARMUP, state, tune_key, target=0.65
+        adapted, problem.whitened, ISOKINETIC_STEPS * warmup, state, tune_key, target=0.65
     )
     sampler = blackjax.adjusted_mclmc_dynamic(
         problem.whitened,

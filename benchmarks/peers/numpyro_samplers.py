@@ -14,15 +14,14 @@ from posterior import Problem
 from protocol import Candidate, Tuned, compiled
 
 LIBRARY = f"NumPyro {numpyro.__version__}"
-WARMUP = 500
 
 
-def tune(problem: Problem, key: jax.Array, position: Position) -> Tuned:
+def tune(problem: Problem, key: jax.Array, position: Position, warmup: int) -> Tuned:
     """Whitened coordinates, acceptance 0.8 (the default)."""
     kernel = NUTS(potential_fn=lambda position: -problem.whitened(position))
-    initial = kernel.init(key, WARMUP, init_params=position)
+    initial = kernel.init(key, warmup, init_params=position)
     sample = lambda state: kernel.sample(state, (), {})  # noqa: E731
-    warm = jax.jit(lambda state: jax.lax.fori_loop(0, WARMUP, lambda _, s: sample(s), state))(
+    warm = jax.jit(lambda state: jax.lax.fori_loop(0, warmup, lambda _, s: sample(s), state))(
         initial
     )
 

@@ -39,14 +39,14 @@ class Tuned(NamedTuple):
 class Candidate(NamedTuple):
     """A sampler before it is tuned.
 
-    tune : (problem, key, position) -> Tuned, from a position near equilibrium.
-    thin : steps per draw.
+    tune : (problem, key, position, warmup) -> Tuned, from a position near equilibrium, with so many
+        steps where the library tunes itself.
     patience : runs this many times longer than the others.
     """
 
     library: str
     name: str
-    tune: Callable[[Problem, jax.Array, Position], Tuned]
+    tune: Callable[[Problem, jax.Array, Position, int], Tuned]
     patience: int = 1
 
 
