@@ -13,7 +13,7 @@ At the smallest size also: time per step and network with 1, 2 and 4 networks in
 and 2 jobs at the same time in processes of their own. The machine should be otherwise idle. Writes
 scaling.json, scaling.md and scaling.png next to this file.
 
-    python benchmarks/scaling.py [--seconds 45]
+    python benchmarks/scaling.py [--seconds 45] [--betas 1/8 1/4 ...]
 
 About 7 minutes at the default.
 """
@@ -302,6 +302,7 @@ def main() -> None:
     """Measure and write the tables and the plot."""
     parser = argparse.ArgumentParser(description="Cost of sampling along the scaling family.")
     parser.add_argument("--seconds", type=float, default=45.0, help="sampling time of each size")
+    parser.add_argument("--betas", nargs="+", choices=list(BETAS), default=list(BETAS))
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")
@@ -323,7 +324,7 @@ def main() -> None:
         ),
         "jobs": jobs,
         "shards": measure_shards(few),
-        "sizes": {beta: measure_size(beta, arguments.seconds) for beta in BETAS},
+        "sizes": {beta: measure_size(beta, arguments.seconds) for beta in arguments.betas},
     }
     folder = Path(__file__).parent
     (folder / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
