@@ -166,26 +166,9 @@ def adjusted_mclmc(problem: Problem, key: jax.Array, position: Position, warmup:
     lengths = adjusted_mclmc_dynamic.make_random_trajectory_length_fn(True)
     kernel = adjusted_mclmc_dynamic.build_kernel(integration_steps_fn=lengths)
 
-    def adapted(
-        key: jax.Array,
-        state: Any,
-        log_density: Any,
-        step_size: Any,
-        inverse_mass_matrix: Any,
-        integration_steps_params: Any,
-    ) -> Any:
-        return kernel(
-            key,
-            state,
-            log_density,
-            step_size,
-            inverse_mass_matrix=inverse_mass_matrix,
-            integration_steps_params=integration_steps_params,
-        )
-
     state = adjusted_mclmc_dynamic.init(position, problem.whitened, start_key)
     _, chosen, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
-        adapted, problem.whitened, ISOKINETIC_STEPS * warmup, state, tune_key, target=0.65
+        kernel, problem.whitened, ISOKINETIC_STEPS * warmup, state, tune_key, target=0.65
     )
     sampler = blackjax.adjusted_mclmc_dynamic(
         problem.whitened,
