@@ -13,9 +13,9 @@ At the smallest size also: time per step and network with 1, 2 and 4 networks in
 and 2 jobs at the same time in processes of their own. The machine should be otherwise idle. Writes
 scaling.json, scaling.md and scaling.png next to this file.
 
-    python benchmarks/scaling.py [--seconds 45] [--betas 1/8 1/4 ...]
+    python benchmarks/scaling.py [--seconds 40] [--betas 1/8 1/4 ...]
 
-About 7 minutes at the default.
+About 8 minutes at the default.
 """
 
 import os
@@ -292,7 +292,7 @@ def draw(found: dict[str, Any]) -> Figure:
     shared.plot([int(k) for k in found["jobs"]], jobs, marker="^", color=orange,
                 label="jobs at the same time,\neach")  # fmt: skip
     shared.axhline(1.0, color="0.6", linewidth=0.8, zorder=0)
-    shared.set(xlabel="number", ylabel="time per step, relative to one", xticks=SHARDS)
+    shared.set(xlabel=rf"number at $\beta$ = {SHARED_BETA}", ylabel="time per step, relative to one", xticks=SHARDS)
     shared.set_ylim(0, 1.5 * max(shards + jobs))
     shared.legend()
     return figure
@@ -301,7 +301,7 @@ def draw(found: dict[str, Any]) -> Figure:
 def main() -> None:
     """Measure and write the tables and the plot."""
     parser = argparse.ArgumentParser(description="Cost of sampling along the scaling family.")
-    parser.add_argument("--seconds", type=float, default=45.0, help="sampling time of each size")
+    parser.add_argument("--seconds", type=float, default=40.0, help="sampling time of each size")
     parser.add_argument("--betas", nargs="+", choices=list(BETAS), default=list(BETAS))
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

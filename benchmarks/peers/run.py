@@ -12,7 +12,7 @@ can run at the same time on two cores.
 
     python benchmarks/peers/run.py --noise 0.25 [--seconds 6] [--warmup 500] [--only TEXT]
 
-About 10 minutes per noise at the defaults; the environment is that of `make bench-peers`.
+10 to 15 minutes per noise at the defaults; the environment is that of `make bench-peers`.
 """
 
 import os
