@@ -292,7 +292,11 @@ def draw(found: dict[str, Any]) -> Figure:
     shared.plot([int(k) for k in found["jobs"]], jobs, marker="^", color=orange,
                 label="jobs at the same time,\neach")  # fmt: skip
     shared.axhline(1.0, color="0.6", linewidth=0.8, zorder=0)
-    shared.set(xlabel=rf"number at $\beta$ = {SHARED_BETA}", ylabel="time per step, relative to one", xticks=SHARDS)
+    shared.set(
+        xlabel=rf"number at $\beta$ = {SHARED_BETA}",
+        ylabel="time per step, relative to one",
+        xticks=SHARDS,
+    )
     shared.set_ylim(0, 1.5 * max(shards + jobs))
     shared.legend()
     return figure
