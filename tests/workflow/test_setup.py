@@ -52,7 +52,7 @@ def locked(name):
     text = (ENVIRONMENTS / name).read_text().replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
-        pin = re.match(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", line)
+        pin = re.match(r"([\w.-]+)(?:\[[\w, -]+\])?==([^\s;]+)", line)
         if pin:
             assert normalised(pin[1]) not in found, f"{pin[1]} is locked twice"
             found[normalised(pin[1])] = (pin[2], len(re.findall(r"--hash=sha256:\w{64}\b", line)))
@@ -65,7 +65,7 @@ def normalised(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("name", ["run", "dev"])
+@pytest.mark.parametrize("name", ["run", "dev", "bench"])
 def test_the_lock_holds_every_requirement_with_hashes(name):
     lock = locked(f"{name}.txt")
     assert wanted(f"{name}.in")
@@ -77,6 +77,12 @@ def test_the_locks_agree():
     run, dev = locked("run.txt"), locked("dev.txt")
     assert {package: dev.get(package) for package in run} == run
     assert wanted("run.in") < wanted("dev.in")
+
+
+def test_the_benchmarks_compare_with_the_locked_versions():
+    run, bench = locked("run.txt"), locked("bench.txt")
+    assert {package: bench.get(package) for package in run} == run
+    assert wanted("run.in") < wanted("bench.in")
 
 
 def test_the_conda_list_agrees_with_the_lock():

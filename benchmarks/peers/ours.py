@@ -1,0 +1,82 @@
+"""The kernels of this project, as the pipeline runs them."""
+
+from functools import partial
+from typing import Any
+
+import jax
+from grokphase.models import teacher_student as model
+from grokphase.models.neuron_sweep import followed_by_sweeps
+from grokphase.models.teacher_student import Position
+from grokphase.sampling import kernels
+from posterior import Problem
+from protocol import Candidate, Tuned, compiled
+
+LIBRARY = "this project"
+
+
+def tune(
+    problem: Problem,
+    key: jax.Array,
+    position: Position,
+    warmup: int,
+    *,
+    kernel: str,
+    sweeps: int = 0,
+    **options: Any,
+) -> Tuned:
+    """A kernel with its options as given, followed by sweeps over the neurons."""
+    module = kernels.load(kernel)
+    settings = module.Settings(**options)
+    target = model.target(problem.parameters, problem.data)
+    built = followed_by_sweeps(
+        module.build(target, settings), sweeps, problem.parameters, problem.data
+    )
+    # A sweep leaves the gradient to be computed anew.
+    gradients = settings.gradients_per_step + (sweeps > 0)
+
+    def step(key: jax.Array, state: kernels.State) -> tuple[kernels.State, Any, Any]:
+        state, info = built.step(key, state)
+        return state, info.acceptance, gradients
+
+    return compiled(
+        problem,
+        built.init,
+        step,
+        lambda state: state.position,
+        ", ".join(f"{name} {value}" for name, value in options.items()) + ", by hand",
+        thin=max(1, 8 // gradients),
+    )
+
+
+def candidate(name: str, patience: int = 1, **options: Any) -> Candidate:
+    """One row of the comparison."""
+    return Candidate(LIBRARY, name, partial(tune, **options), patience)
+
+
+REFERENCE = candidate(
+    "Hamiltonian, 1 sweep", kernel="hamiltonian", step_size=0.25, leapfrog_steps=4, sweeps=1
+)
+CROSS_CHECK = candidate("Hamiltonian", kernel="hamiltonian", step_size=0.25, leapfrog_steps=12)
+
+CANDIDATES = [
+    *(
+        candidate(
+            f"Hamiltonian, {sweeps} sweep{'s' * (sweeps > 1)}",
+            kernel="hamiltonian",
+            step_size=step_size,
+            leapfrog_steps=leapfrog_steps,
+            sweeps=sweeps,
+        )
+        for step_size, leapfrog_steps, sweeps in (
+            (0.25, 2, 1),
+            (0.3, 4, 1),
+            (0.25, 6, 1),
+            (0.3, 4, 2),
+        )
+    ),
+    candidate("pCN Langevin", kernel="pcn_langevin", step_size=0.1),
+    *(
+        candidate("isotropic Langevin (paper)", 4, kernel="isotropic_langevin", step_size=step_size)
+        for step_size in (1e-4, 2e-4)
+    ),
+]
