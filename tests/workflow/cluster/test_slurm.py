@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -63,8 +64,8 @@ TRAIN = (
 def time_limit(slurm, new_project, tmp_path_factory):
     """A training job that stands still until its limit of one minute, beside the other tests.
 
-    Once it has drawn something its process is stopped, so that it costs nothing and cannot end;
-    SLURM lets it go on when it sends SIGTERM.
+    Once it has drawn something its process is stopped, so that it costs nothing and cannot end; it
+    goes on when SLURM has sent SIGTERM.
     """
     project = new_project(tmp_path_factory.mktemp("limit") / "project")
     project.configure(LIMITED)
@@ -82,18 +83,27 @@ def time_limit(slurm, new_project, tmp_path_factory):
     )  # fmt: skip
     checkpoints = project.path("checkpoints")
     wait_for(lambda: list(checkpoints.glob("*.checkpoint")), 55, "it draws before its time limit")
-    os.kill(int((project.folder / "process").read_text()), signal.SIGSTOP)
+    number = int((project.folder / "process").read_text())
+    os.kill(number, signal.SIGSTOP)
+
+    def go_on():
+        log = project.folder / "limit.log"
+        wait_for(lambda: "DUE TO TIME LIMIT" in log.read_text(), 200, "the time limit is reached")
+        os.kill(number, signal.SIGCONT)
+
+    threading.Thread(target=go_on, daemon=True).start()
     return project, done.stdout.strip()
 
 
-def test_the_quick_run_is_that_of_this_machine(slurm, time_limit, shipped, quick_once):
+def test_the_quick_run_is_that_of_this_machine(slurm, time_limit, shipped, quick_once, capsys):
     """All figures and tables byte for byte, with one submission for each kind of job."""
     before, started = len(slurm.sbatch_calls()), time.monotonic()
     status, output = run(slurm, shipped, "--config", "scale=quick")
-    print(
-        f"SLURM was ready after {slurm.start_seconds:.1f} s; "
-        f"the quick run on it took {time.monotonic() - started:.0f} s"
-    )
+    with capsys.disabled():
+        print(
+            f"\nSLURM was ready after {slurm.start_seconds:.1f} s; "
+            f"the quick run on it took {time.monotonic() - started:.0f} s"
+        )
     assert status == 0, output + job_logs(shipped)
     wanted, found = quick_once.files(), results(shipped)
     assert found.keys() == wanted.keys()
