@@ -61,7 +61,7 @@ def test_an_estimate_counts_submissions_by_groups():
     total = estimation.estimate(jobs, profile)
     assert profile.cluster
     assert total.submissions == 32
-    assert total.core_seconds == 10_000
+    assert total.core_seconds == (10_000 + 1000 * estimation.JOB_SECONDS + estimation.START_SECONDS)
     assert total.wall_seconds < 200
     alone = estimation.estimate(jobs, estimation.read_profile(None, 2))
     assert alone.submissions == 0

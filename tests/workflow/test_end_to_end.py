@@ -1,7 +1,5 @@
 """The shipped configuration at its quick scale, from nothing to figures; and stage by stage."""
 
-import resource
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -20,25 +18,10 @@ NETWORKS = EXPERIMENT.datasets * len(EXPERIMENT.networks.starts())
 WIDTH, DRAWS = EXPERIMENT.parameters.width, EXPERIMENT.sampler.draws
 
 
-def cpu_seconds():
-    """Processor time of the commands run so far, however busy the machine is otherwise."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 @pytest.fixture(scope="module")
-def quick(new_project, tmp_path_factory):
-    """Folder of the results of a quick run, by the command of the README."""
-    project = new_project(tmp_path_factory.mktemp("quick") / "project")
-    start, used = time.monotonic(), cpu_seconds()
-    project.command("snakemake", "--cores", 2, "--config", "scale=quick").check_success()
-    used = cpu_seconds() - used
-    print(
-        f"the quick run took {time.monotonic() - start:.0f} s, and {used:.0f} s of two processors"
-    )
-    # Two minutes on two idle processors, with room for slower ones.
-    assert used < 300
-    return project.results / "quick"
+def quick(quick_once):
+    """Folder of the results of the quick run."""
+    return quick_once.results / "quick"
 
 
 def table(quick, noise, strength, name):

@@ -1,5 +1,6 @@
 """What goes wrong ends in one readable message, keeps what was finished, and can be resumed."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -306,6 +307,14 @@ class Training:
         return [path.name for path in self.checkpoints.iterdir()]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(finished_once, tmp_path_factory):
+    """The shard that this training writes if nothing happens to it."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "project"
+    shutil.copytree(finished_once.folder, folder)
+    return Training(dataclasses.replace(finished_once, folder=folder)).complete()
+
+
 def wait_for_line(process, text):
     """Wait until the process has written a line with this text."""
     for line in process.stdout:
@@ -314,11 +323,9 @@ def wait_for_line(process, text):
     raise AssertionError(f"{text!r} was not written")
 
 
-def test_killed_training_resumes_to_the_same_bytes(finished):
+def test_killed_training_resumes_to_the_same_bytes(finished, undisturbed):
     """Killed at three random moments, then left alone."""
     job = Training(finished)
-    undisturbed = job.complete()
-    job.forget()
 
     generator = random.Random(7)
     reached = 0
@@ -338,10 +345,10 @@ def test_killed_training_resumes_to_the_same_bytes(finished):
     assert left.endswith(".checkpoint")
 
 
-def test_a_finished_job_writes_its_shard_again_from_its_state(finished):
+def test_a_finished_job_writes_its_shard_again_from_its_state(finished, undisturbed):
     """As after a group of jobs of which one failed: nothing finished is trained again."""
     job = Training(finished)
-    undisturbed = job.complete()
+    assert job.complete() == undisturbed
     job.output.unlink()
     process = job.start()
     output = process.communicate()[0].decode()
@@ -352,11 +359,9 @@ def test_a_finished_job_writes_its_shard_again_from_its_state(finished):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_the_state_and_means_again(finished, number):
+def test_a_signal_saves_the_state_and_means_again(finished, undisturbed, number):
     """Exit status 75, no checkpoint but the one the signal caused, and the same bytes at last."""
     job = Training(finished)
-    undisturbed = job.complete()
-    job.forget()
     generator = random.Random(int(number))
     stops, reached = 0, 0
     while stops < 3:
@@ -380,11 +385,9 @@ def test_a_signal_saves_the_state_and_means_again(finished, number):
     assert job.complete() == undisturbed
 
 
-def test_two_copies_of_a_job_do_not_harm_each_other(finished):
+def test_two_copies_of_a_job_do_not_harm_each_other(finished, undisturbed):
     """Started together, saving at every block; one is killed now and then and started again."""
     job = Training(finished)
-    undisturbed = job.complete()
-    job.forget()
     generator = random.Random(11)
     first, second = job.start(), job.start()
     for _ in range(2):
@@ -400,10 +403,8 @@ def test_two_copies_of_a_job_do_not_harm_each_other(finished):
     assert job.output.read_bytes() == undisturbed
 
 
-def test_flipped_bytes_in_checkpoints_are_named_and_change_nothing(finished):
+def test_flipped_bytes_in_checkpoints_are_named_and_change_nothing(finished, undisturbed):
     job = Training(finished)
-    undisturbed = job.complete()
-    job.forget()
     generator = random.Random(5)
     for both in (False, True):
         process = job.start()
@@ -424,11 +425,9 @@ def test_flipped_bytes_in_checkpoints_are_named_and_change_nothing(finished):
         job.forget()
 
 
-def test_a_full_disk_during_training_keeps_the_state_for_later(finished, mounted):
+def test_a_full_disk_during_training_keeps_the_state_for_later(finished, undisturbed, mounted):
     """The results lie on a small disk that fills up; with room again, the same command ends."""
     job = Training(finished)
-    undisturbed = job.complete()
-    job.forget()
     disk = finished.folder / "disk"
     disk.mkdir()
     command = " ".join(job.command("--checkpoint-seconds", "0"))

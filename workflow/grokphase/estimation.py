@@ -17,10 +17,10 @@ from grokphase.errors import GrokphaseError
 from grokphase.layout import Layout, parse_range
 
 START_SECONDS = 3.0
-"""Snakemake's own start."""
+"""Snakemake's own start, of processor and of wall-clock time."""
 
 JOB_SECONDS = 0.5
-"""What Snakemake adds to every job on one machine."""
+"""What Snakemake adds to every job, of processor time and on one machine of wall-clock time."""
 
 SUBMISSION_SECONDS = 25.0
 """Wait of a cluster job: dispatch, two starts of Snakemake, and until its end is noticed."""
@@ -142,7 +142,8 @@ def estimate(jobs: list[Job], profile: Profile) -> Estimate:
             remote.setdefault(job.stage, []).append(job)
         else:
             local.append(job)
-    wall, submissions = START_SECONDS if jobs else 0.0, 0
+    started = START_SECONDS if jobs else 0.0
+    wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
     for stage in STAGE_ORDER:
         times = [job.needs.seconds + JOB_SECONDS for job in local if job.stage == stage]
@@ -154,7 +155,7 @@ def estimate(jobs: list[Job], profile: Profile) -> Estimate:
         wall += makespan(times, here)
         wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
     return Estimate(
-        sum(job.needs.seconds for job in jobs),
+        started + sum(job.needs.seconds + JOB_SECONDS for job in jobs),
         wall,
         max((job.needs.memory for job in jobs), default=0.0),
         sum(job.disk for job in jobs),

@@ -10,6 +10,15 @@ from slurm import Slurm, missing
 ROOT = Path(__file__).parents[3]
 
 
+REPEATS = int(os.environ.get("FAULT_REPEATS", "1"))
+"""How many times every fault is tried, each at another moment and on another node."""
+
+
+def pytest_generate_tests(metafunc):
+    if "attempt" in metafunc.fixturenames:
+        metafunc.parametrize("attempt", range(REPEATS))
+
+
 def unavailable(reason):
     """Skip; in continuous integration, where SLURM must be there, fail."""
     if os.environ.get("CI"):

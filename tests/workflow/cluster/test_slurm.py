@@ -1,10 +1,13 @@
 """The workflow on a real SLURM of two nodes: same bytes, few submissions, faults survived."""
 
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import yaml
@@ -16,6 +19,8 @@ PROFILE = ("--profile", "profiles/slurm", "--latency-wait", "5")
 FAST_STATUS = ("--slurm-init-seconds-before-status-checks", "2")
 TARGET = "results/paper/teacher_student/diagnostics.md"
 LONG = {f"{EXPERIMENT}.sampler.draws": 30_000, f"{EXPERIMENT}.sampler.thin": 10}
+LONGEST_DELAY = 5.0
+"""Seconds that jobs which last half a minute have drawn, at most, when a fault hits them."""
 
 
 def start(slurm, project, *arguments):
@@ -47,41 +52,67 @@ def results(project):
     return {name: x for name, x in project.files().items() if not name.startswith("slurm_logs")}
 
 
+LIMITED = {f"{EXPERIMENT}.sampler.draws": 100_000}
+LIMITED_SHARD = "results/paper/teacher_student/noise~0.2/cubic_strength~-0.3/shards"
+TRAIN = (
+    *("grokphase", "train", "--experiment", "teacher_student"),
+    *("--point", "noise~0.2/cubic_strength~-0.3", "--datasets", "0"),
+)
+
+
 @pytest.fixture(scope="module")
 def time_limit(slurm, new_project, tmp_path_factory):
-    """A training job without end under a limit of one minute, which runs beside the other tests."""
+    """A training job that stands still until its limit of one minute, beside the other tests.
+
+    Once it has drawn something its process is stopped, so that it costs nothing and cannot end; it
+    goes on when SLURM has sent SIGTERM.
+    """
     project = new_project(tmp_path_factory.mktemp("limit") / "project")
-    project.configure({f"{EXPERIMENT}.sampler.draws": 10**8})
+    project.configure(LIMITED)
     project.grokphase("dataset", "--experiment", "teacher_student", "--dataset", 0)
-    command = [
-        *(sys.executable, "-m", "grokphase", "train", "--experiment", "teacher_student"),
-        *("--point", "noise~0.2/cubic_strength~-0.3", "--datasets", "0"),
-        *("--checkpoint-seconds", "3600"),
-    ]
+    command = " ".join([sys.executable, "-m", *TRAIN, "--checkpoint-seconds", "0"])
     environment = slurm.environment | {"PYTHONPATH": str(project.folder / "workflow")}
     arguments = ("--parsable", "--time=1", "--mem=600", f"--output={project.folder}/limit.log")
     done = subprocess.run(
-        ["sbatch", *arguments, f"--chdir={project.folder}", f"--wrap=srun {' '.join(command)}"],
+        ["sbatch", *arguments, f"--chdir={project.folder}",
+         f"--wrap=srun sh -c 'echo $$ > process; exec {command}'"],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
-    )
-    return project, command, done.stdout.strip()
+    )  # fmt: skip
+    checkpoints = project.path("checkpoints")
+    wait_for(lambda: list(checkpoints.glob("*.checkpoint")), 55, "it draws before its time limit")
+    number = int((project.folder / "process").read_text())
+    os.kill(number, signal.SIGSTOP)
+
+    def go_on():
+        log = project.folder / "limit.log"
+        wait_for(lambda: "DUE TO TIME LIMIT" in log.read_text(), 200, "the time limit is reached")
+        os.kill(number, signal.SIGCONT)
+
+    threading.Thread(target=go_on, daemon=True).start()
+    return project, done.stdout.strip()
 
 
-def test_the_whole_run_is_that_of_this_machine(slurm, time_limit, project, finished_once):
-    """Figures and tables byte for byte, with one submission for each kind of job."""
-    before = len(slurm.sbatch_calls())
-    status, output = run(slurm, project)
-    assert status == 0, output + job_logs(project)
-    wanted, found = finished_once.files(), results(project)
+def test_the_quick_run_is_that_of_this_machine(slurm, time_limit, shipped, quick_once, capsys):
+    """All figures and tables byte for byte, with one submission for each kind of job."""
+    before, started = len(slurm.sbatch_calls()), time.monotonic()
+    status, output = run(slurm, shipped, "--config", "scale=quick")
+    with capsys.disabled():
+        print(
+            f"\nSLURM was ready after {slurm.start_seconds:.1f} s; "
+            f"the quick run on it took {time.monotonic() - started:.0f} s"
+        )
+    assert status == 0, output + job_logs(shipped)
+    wanted, found = quick_once.files(), results(shipped)
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if found[name] != wanted[name]] == []
     calls = slurm.sbatch_calls()[before:]
     assert len(calls) == 2, calls
     [training] = [call for call in calls if "train:" in call]
-    assert training.count("'train:experiment") == 4
+    trained = [name for name in wanted if "/shards/" in name]
+    assert training.count("'train:experiment") == len(trained) > 4
     assert "-p main" in training
 
 
@@ -126,17 +157,20 @@ def undisturbed(new_project, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_fault_ends_in_the_same_bytes(slurm, undisturbed, project):
+def test_every_fault_ends_in_the_same_bytes(slurm, undisturbed, project, attempt):
     """One job cancelled, one requeued, those of a dying node, and Snakemake killed after them."""
     project.configure(LONG)
     process, jobs = begin(slurm, project, 4, TARGET)
-    cancelled, requeued = jobs_on(slurm, jobs, "n1")
-    lost = jobs_on(slurm, jobs, "n2")
+    generator = random.Random(attempt)
+    living, dying = generator.sample(slurm.NODES, 2)
+    cancelled, requeued = generator.sample(jobs_on(slurm, jobs, living), 2)
+    lost = jobs_on(slurm, jobs, dying)
     assert len(lost) == 2
+    time.sleep(generator.uniform(0, LONGEST_DELAY))
     slurm.call("scancel", cancelled)
     slurm.call("scontrol", "requeue", requeued)
-    slurm.kill_node("n2")
-    slurm.start_node("n2")
+    slurm.kill_node(dying)
+    slurm.start_node(dying)
     ended = lambda: {job: slurm.states(job)[:1] for job in jobs}  # noqa: E731
     wait_for(lambda: all(ended().values()), 60, "SLURM notices")
     assert ended()[cancelled] == ["CANCELLED"]
@@ -153,15 +187,18 @@ def test_every_fault_ends_in_the_same_bytes(slurm, undisturbed, project):
 
 
 @pytest.mark.slow
-def test_preempted_jobs_continue(slurm, undisturbed, project):
+def test_preempted_jobs_continue(slurm, undisturbed, project, attempt):
     """A job of a partition that comes first takes a node; its jobs continue when it is done."""
     project.configure(LONG)
     before = len(slurm.sbatch_calls())
     process, jobs = begin(slurm, project, 4, TARGET)
-    preempted = jobs_on(slurm, jobs, "n1")
+    generator = random.Random(attempt)
+    node = generator.choice(slurm.NODES)
+    preempted = jobs_on(slurm, jobs, node)
     assert len(preempted) == 2
+    time.sleep(generator.uniform(0, LONGEST_DELAY))
     urgent = slurm.call(
-        *("sbatch", "--parsable", "--partition=urgent", "--nodelist=n1", "--exclusive"),
+        *("sbatch", "--parsable", "--partition=urgent", f"--nodelist={node}", "--exclusive"),
         *("--output=/dev/null", "--wrap=sleep 3"),
     ).strip()
     wait_for(lambda: slurm.states(urgent) == ["COMPLETED"], 60, "the urgent job ends")
@@ -179,7 +216,7 @@ def test_preempted_jobs_continue(slurm, undisturbed, project):
 
 
 @pytest.mark.slow
-def test_a_job_killed_for_memory_asks_for_more(slurm, finished_once, project):
+def test_a_job_killed_for_memory_asks_for_more(slurm, finished_once, project, attempt):
     """The expected memory is far too low: every attempt asks for more, until it is enough."""
     project.configure()
     module = project.module("resources")
@@ -249,25 +286,21 @@ def test_a_wrong_partition_or_account_names_its_key(slurm, project, given):
     assert status == 0, f"the folder stays locked:\n{output}"
 
 
-def test_a_time_limit_saves_the_state(slurm, time_limit):
+def test_a_job_that_hit_its_time_limit_continues_to_the_same_bytes(slurm, time_limit):
     """SLURM's SIGTERM before the end of the grace period is enough; the next attempt goes on."""
     assert TIME_MARGIN > 1
-    project, command, job = time_limit
-    wait_for(
-        lambda: "JobState=TIMEOUT" in slurm.call("scontrol", "show", "job", job).replace(" ", "\n"),
-        150,
-        "the time limit is reached",
-    )
-    log = project.folder / "limit.log"
-    wait_for(lambda: "stopped by SIGTERM" in log.read_text(), 20, "the state is saved")
-    [done] = re.findall(r"stopped by SIGTERM after (\d+) of", log.read_text())
-    environment = {**os.environ, "PYTHONPATH": str(project.folder / "workflow")}
-    process = subprocess.Popen(
-        command, cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stderr:
-        if "continuing after" in line:
-            break
-    process.kill()
-    assert f"continuing after {done} of" in line
-    process.communicate()
+    project, job = time_limit
+    wait_for(lambda: slurm.states(job) == ["TIMEOUT"], 150, "the time limit is reached")
+    log = (project.folder / "limit.log").read_text()
+    [(done, total)] = re.findall(r"stopped by SIGTERM after (\d+) of (\d+)", log)
+    assert 0 < int(done) < int(total)
+
+    continued = project.command(*TRAIN)
+    continued.check_success()
+    assert f"continuing after {done} of {total}" in continued.output
+    undisturbed = project.folder / "undisturbed"
+    project.command(
+        *TRAIN, "--output", undisturbed / "shard.parquet", "--checkpoints", undisturbed
+    ).check_success()
+    shard = project.folder / LIMITED_SHARD / "datasets~0-0.parquet"
+    assert shard.read_bytes() == (undisturbed / "shard.parquet").read_bytes()

@@ -25,7 +25,6 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "grokphase",
     "savefig.dpi": 200,
-    "savefig.bbox": "tight",
     "figure.constrained_layout.use": True,
 }
 

@@ -31,6 +31,7 @@ from grokphase.models.modular_cost import Form, choose_form, gradient_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.ensemble import Counting
 from grokphase.sampling.kernels import Target
+from grokphase.sampling.tree import normal_array
 from grokphase.specifications.training import PlantedWaves
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
 
@@ -68,7 +69,7 @@ def prior_position(
     """Whitened position from the Gaussian prior, N(0, 1) in every coordinate, without Gamma."""
     shape = (parameters.width, parameters.prime)
     keys = jax.random.split(key, 3)
-    return ModularNetwork(*(jax.random.normal(k, shape, dtype) for k in keys))
+    return ModularNetwork(*(normal_array(k, shape, dtype) for k in keys))
 
 
 def to_network(position: ModularNetwork, parameters: ModularAddition) -> ModularNetwork:
@@ -197,6 +198,7 @@ def fourier_power(weights: ArrayLike) -> Array:
     return jnp.abs(jnp.fft.rfft(weights, axis=-1) / weights.shape[-1]) ** 2
 
 
+@jax.jit
 def target_eigenvalues(first: ArrayLike, second: ArrayLike, readout_variance: float) -> Array:
     """<phi_kk, Q phi_kk> = 4 P^2 sigma_a^2 <|w_k|^2 |v_k|^2> for k = 1 ... P//2, [..., P//2].
 
@@ -319,6 +321,7 @@ def evaluate(
     )
 
 
+@jax.jit
 def inverse_participation_ratio(weights: ArrayLike) -> Array:
     """sum_k p_k^2/(sum_k p_k)^2 over k = 1 ... P//2, [...]: 1 for a cosine, about 4/P for noise."""
     power = fourier_power(weights)[..., 1:]
@@ -418,12 +421,12 @@ def planted_position(
     count = (prime - 1) // 2
     place = np.asarray(jax.random.permutation(order, n))[:, None] + np.arange(waves)
     frequency = 1 + np.asarray(jax.random.permutation(names, count))[place % count]
-    phase = np.asarray(jax.random.uniform(phases, (2, n, waves, 1), maxval=2 * np.pi))
+    phase = np.asarray(jax.random.uniform(phases, (2 * n * waves,), maxval=2 * np.pi))
     angle = 2 * np.pi * (frequency[:, :, None] * np.arange(prime) % prime) / prime
-    cosines = np.cos(angle + phase.astype(np.float64)).sum(axis=2)
+    cosines = np.cos(angle + phase.astype(np.float64).reshape(2, n, waves, 1)).sum(axis=2)
     weights = 2 * np.sqrt(power) * cosines
     if background:
-        modes = np.fft.rfft(np.asarray(jax.random.normal(noise, (2, n, prime))), axis=-1)
+        modes = np.fft.rfft(np.asarray(normal_array(noise, (2, n, prime))), axis=-1)
         modes[:, np.arange(n)[:, None], frequency] = 0
         weights = weights + np.fft.irfft(modes, prime, axis=-1)
     readout, _ = readout_posterior(weights[0], weights[1], parameters)
