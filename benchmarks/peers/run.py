@@ -27,6 +27,7 @@ import datetime
 import fcntl
 import json
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,11 @@ CROSS_CHECK_PATIENCE = 4
 FOLDER = Path(__file__).parent
 
 
-def compare(noise: float, seconds: float, warmup: int, only: str) -> dict[str, Any]:
-    """All samplers, or those whose library and name contain `only`, at one noise."""
+def compare(noise: float, seconds: float, warmup: int, only: str) -> Iterator[dict[str, Any]]:
+    """All samplers, or those whose library and name contain `only`, at one noise.
+
+    Yields what is known after every sampler, so that one that fails loses nothing.
+    """
     problem = posterior.problem(noise)
     starts = posterior.starts(problem, CHAINS)
     key = jax.random.key(2)
@@ -68,14 +72,9 @@ def compare(noise: float, seconds: float, warmup: int, only: str) -> dict[str, A
         *numpyro_samplers.CANDIDATES,
         *torch_samplers.CANDIDATES,
     ]
-    results = [check]
-    for number, candidate in enumerate(candidates):
-        if only in f"{candidate.library} {candidate.name}":
-            one = run(2 + number, candidate, candidate.patience)
-            measuring.judge(one, reference)
-            results.append(one)
     parameters = problem.parameters
-    return {
+    results = [check]
+    known = {
         "noise": noise,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}",
@@ -91,6 +90,12 @@ def compare(noise: float, seconds: float, warmup: int, only: str) -> dict[str, A
         "reference": reference,
         "results": results,
     }
+    for number, candidate in enumerate(candidates):
+        if only in f"{candidate.library} {candidate.name}":
+            one = run(2 + number, candidate, candidate.patience)
+            measuring.judge(one, reference)
+            results.append(one)
+            yield known
 
 
 def merge(found: dict[str, Any]) -> str:
@@ -119,7 +124,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="library and name contain this")
     arguments = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")
-    print(merge(compare(arguments.noise, arguments.seconds, arguments.warmup, arguments.only)))
+    text = ""
+    for known in compare(arguments.noise, arguments.seconds, arguments.warmup, arguments.only):
+        text = merge(known)
+    print(text)
 
 
 if __name__ == "__main__":
