@@ -1,0 +1,201 @@
+"""How long networks of both starts take to agree inside the mixed phase.
+
+The paper's network at noise 0.12, eps = -0.3: one network from the prior and one planted on each of
+several datasets, with the kernel of config.yaml and with the paper's isotropic Langevin dynamics.
+The gap of an observable is the mean over the datasets of planted less prior; the starts agree from
+the first draw after which every gap stays within two and a half of its standard errors. Where
+Langevin is not there in its time, the gap of the mean square overlap is extrapolated as an
+exponential, fitted to the second half of the run, to the standard error that the other kernel ends
+with. Processor time of one network on one thread. Writes equilibration.json and equilibration.md
+next to this file.
+
+    python benchmarks/equilibration.py [--datasets 6] [--draws 24] [--langevin-draws 40]
+"""
+
+import os
+
+os.environ["NPROC"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+import argparse
+import datetime
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from grokphase.config import load_config
+from grokphase.datasets import generate_dataset
+from grokphase.models import neuron_sweep
+from grokphase.models import teacher_student as model
+from grokphase.sampling import kernels
+from grokphase.sampling.ensemble import Sampler, Schedule
+from grokphase.tables.observables import OBSERVABLES
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT, POINT = "teacher_student", "noise~0.12/cubic_strength~-0.3"
+NAMES = OBSERVABLES["teacher_student"]
+JUDGED = ("linear_overlap", "cubic_overlap", "mean_square_overlap", "droplet_fraction")
+LANGEVIN = {"kernel": "isotropic_langevin", "step_size": 2e-5}
+BOUND = 2.5
+
+
+def run(
+    options: dict[str, Any], sweeps: int, thin: int, draws: int, datasets: int
+) -> dict[str, Any]:
+    """Gaps [draws, judged] with standard errors, and seconds of a network per draw."""
+    config = load_config(ROOT / "config.yaml", "paper")
+    specification = config.training(EXPERIMENT, POINT)
+    parameters = specification.parameters
+    options = dict(options)
+    module = kernels.load(options.pop("kernel"))
+    settings = module.Settings(**options)
+
+    def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
+        target = model.target(parameters, data)
+        # Unadjusted, as in the pipeline's burn-in: far from equilibrium a Metropolis step could
+        # reject for ever.
+        kernel = module.build(target, settings.unadjusted())
+        return neuron_sweep.followed_by_sweeps(kernel, sweeps, parameters, data)
+
+    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return (
+            model.observables(position, potential, parameters, data),
+            model.overlaps(position, parameters, data),
+        )
+
+    sampler = Sampler(
+        make_kernel, observe, len(NAMES), Schedule(burn_in=0, draws=draws, thin=thin, block=draws)
+    )
+    differences, seconds = [], 0.0
+    for dataset in range(datasets):
+        data = model.load_data(parameters, generate_dataset(config.dataset(EXPERIMENT, dataset)))
+        key = jax.random.fold_in(jax.random.key(specification.seed), dataset)
+        starts = [
+            model.start(jax.random.fold_in(key, i), kind, parameters, data, specification.planted)
+            for i, kind in enumerate(("prior", "planted"))
+        ]
+        positions = jax.tree.map(lambda *x: jax.numpy.stack(x), *starts)
+        keys = jax.numpy.stack([jax.random.fold_in(key, 2 + i) for i in range(2)])
+        if dataset == 0:
+            # Compiles.
+            sampler.advance(keys, sampler.start(positions, data).state, 0, 1, data)
+        state = sampler.start(positions, data).state
+        before = time.process_time()
+        _, (observed, *_) = jax.block_until_ready(sampler.advance(keys, state, 0, draws, data))
+        seconds += time.process_time() - before
+        prior, planted = np.asarray(observed, np.float64)
+        differences.append(planted - prior)
+        print(f"{module.__name__}, dataset {dataset}: {seconds:.0f} s", flush=True)
+    columns = [NAMES.index(name) for name in JUDGED]
+    gaps = np.array(differences)[:, :, columns]
+    return {
+        "gap": gaps.mean(axis=0).tolist(),
+        "error": (gaps.std(axis=0, ddof=1) / np.sqrt(datasets)).tolist(),
+        "thin": thin,
+        "seconds_per_draw": seconds / (2 * datasets * draws),
+    }
+
+
+def agreement(found: dict[str, Any]) -> int | None:
+    """First draw (from 1) from which all gaps stay within the bound; None if the last is not."""
+    within = (np.abs(found["gap"]) <= BOUND * np.array(found["error"])).all(axis=1)
+    if not within[-1]:
+        return None
+    outside = np.flatnonzero(~within)
+    return int(outside[-1]) + 2 if outside.size else 1
+
+
+def extrapolated(found: dict[str, Any], level: float) -> float:
+    """Draws until the gap of the mean square overlap falls to `level`, as an exponential."""
+    gap = np.array(found["gap"])[:, JUDGED.index("mean_square_overlap")]
+    half = len(gap) // 2
+    number = np.arange(1, len(gap) + 1)
+    slope, start = np.polyfit(number[half:], np.log(np.abs(gap[half:])), 1)
+    return float((np.log(level) - start) / slope) if slope < 0 else float("inf")
+
+
+def line(name: str, found: dict[str, Any], column: NDArray[np.int_]) -> str:
+    """Gaps at some draws."""
+    cells = [
+        f"{found['gap'][i][j]:+.3g} ± {found['error'][i][j]:.1g}"
+        for j, judged in enumerate(JUDGED)
+        for i in column
+        if judged == name
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def section(title: str, found: dict[str, Any]) -> list[str]:
+    """Table of gaps, halving the number of draws from the last backwards."""
+    draws = len(found["gap"])
+    shown = np.array(sorted({max(1, draws >> k) for k in range(6)})) - 1
+    header = " | ".join(f"step {(i + 1) * found['thin']}" for i in shown)
+    return [
+        f"## {title}, {found['seconds_per_draw'] / found['thin']:.3g} s per step and network",
+        "",
+        f"| gap, planted less prior | {header} |",
+        "|---" * (1 + len(shown)) + "|",
+        *(line(name, found, shown) for name in JUDGED),
+        "",
+    ]
+
+
+def main() -> None:
+    """Run both and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", type=int, default=6)
+    parser.add_argument("--draws", type=int, default=24)
+    parser.add_argument("--langevin-draws", type=int, default=40)
+    parser.add_argument("--langevin-thin", type=int, default=50)
+    arguments = parser.parse_args()
+    jax.config.update("jax_default_matmul_precision", "highest")
+    specification = load_config(ROOT / "config.yaml", "paper").training(EXPERIMENT, POINT)
+    ours = run(
+        specification.kernel, specification.neuron_sweeps, 1, arguments.draws, arguments.datasets
+    )
+    langevin = run(
+        LANGEVIN, 0, arguments.langevin_thin, arguments.langevin_draws, arguments.datasets
+    )
+    level = float(ours["error"][-1][JUDGED.index("mean_square_overlap")])
+    agreed, of_langevin = agreement(ours), agreement(langevin)
+    text = [
+        "# Until both starts agree, at noise 0.12",
+        "",
+        f"{POINT}, {arguments.datasets} datasets with one network of each start; "
+        f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}, JAX "
+        f"{jax.__version__}, {datetime.date.today()}. Written by `benchmarks/equilibration.py`.",
+        "",
+        *section(f"{specification.kernel} and {specification.neuron_sweeps} sweep", ours),
+        "Both starts agree within errors "
+        + (
+            f"from step {agreed}, {agreed * ours['seconds_per_draw']:.3g} s of a network."
+            if agreed
+            else "at no step of this run."
+        ),
+        "",
+        *section(f"{LANGEVIN}", langevin),
+    ]
+    steps = extrapolated(langevin, level)
+    of_one = langevin["seconds_per_draw"]
+    text.append(
+        f"They agree from step {of_langevin * langevin['thin']}, {of_langevin * of_one:.3g} s."
+        if of_langevin
+        else f"They do not agree by step {arguments.langevin_draws * langevin['thin']} "
+        f"({arguments.langevin_draws * of_one:.3g} s of a network). Extrapolated, the gap of the "
+        f"mean square overlap falls to {level:.2g} at step {steps * langevin['thin']:.3g}, after "
+        f"{steps * of_one:.3g} s: a lower bound where droplets must still cross a barrier."
+    )
+    results = {"draws": {"ours": ours, "langevin": langevin}, "bound": BOUND}
+    folder = Path(__file__).parent
+    (folder / "equilibration.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "equilibration.md").write_text("\n".join(text) + "\n")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
