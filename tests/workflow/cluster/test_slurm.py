@@ -52,7 +52,7 @@ def results(project):
     return {name: x for name, x in project.files().items() if not name.startswith("slurm_logs")}
 
 
-LIMITED = {f"{EXPERIMENT}.sampler.draws": 100_000}
+LIMITED = {f"{EXPERIMENT}.sampler.draws": 50_000}
 LIMITED_SHARD = "results/paper/teacher_student/noise~0.2/cubic_strength~-0.3/shards"
 TRAIN = (
     *("grokphase", "train", "--experiment", "teacher_student"),
@@ -291,7 +291,9 @@ def test_a_job_that_hit_its_time_limit_continues_to_the_same_bytes(slurm, time_l
     assert TIME_MARGIN > 1
     project, job = time_limit
     wait_for(lambda: slurm.states(job) == ["TIMEOUT"], 150, "the time limit is reached")
-    log = (project.folder / "limit.log").read_text()
+    path = project.folder / "limit.log"
+    wait_for(lambda: "stopped by SIGTERM" in path.read_text(), 20, "the state is saved")
+    log = path.read_text()
     [(done, total)] = re.findall(r"stopped by SIGTERM after (\d+) of (\d+)", log)
     assert 0 < int(done) < int(total)
 
