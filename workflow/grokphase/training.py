@@ -15,13 +15,14 @@ import pyarrow as pa
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, StoppedError
 from grokphase.interruption import interruptible
-from grokphase.models import neuron_sweep, neuron_sweep_cost
+from grokphase.models import mode_sweep, mode_sweep_cost, neuron_sweep, neuron_sweep_cost
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, checkpoint_of
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.random_keys import fold_in_name, network_key
+from grokphase.sampling.sweeps import Swept, followed_by_sweeps
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
 from grokphase.specifications.training import STARTS, TrainingSpecification
 from grokphase.storage import write_table
@@ -129,11 +130,13 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
         target = model.target(parameters, data)
         built = kernel.build(target, settings.unadjusted() if burn_in else settings)
-        if isinstance(parameters, TeacherStudent):
-            return neuron_sweep.followed_by_sweeps(
-                built, specification.neuron_sweeps, parameters, data
-            )
-        return built
+
+        def sweep(key: jax.Array, position: Any) -> Swept:
+            if isinstance(parameters, TeacherStudent):
+                return neuron_sweep.sweep(key, position, parameters, data)
+            return mode_sweep.sweep(key, position, parameters, data)
+
+        return followed_by_sweeps(built, specification.neuron_sweeps, sweep)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -143,10 +146,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
 
     work = settings.gradients_per_step * model.work_per_gradient(parameters)
     if isinstance(parameters, TeacherStudent):
-        evaluations = specification.neuron_sweeps * neuron_sweep_cost.evaluations_per_sweep(
+        of_sweep = neuron_sweep_cost.WORK_PER_EVALUATION * neuron_sweep_cost.evaluations_per_sweep(
             parameters
         )
-        work += neuron_sweep_cost.WORK_PER_EVALUATION * evaluations
+    else:
+        of_sweep = mode_sweep_cost.sweep_cost(parameters).operations / 2
+    work += specification.neuron_sweeps * of_sweep
     work *= specification.thin * len(specification.networks.starts())
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
@@ -160,7 +165,8 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         len(OBSERVABLES[specification.model]),
         schedule,
         model.COUNTING,
-        has_expected_counts=specification.neuron_sweeps > 0,
+        has_expected_counts=specification.neuron_sweeps > 0
+        and isinstance(parameters, TeacherStudent),
     )
 
 

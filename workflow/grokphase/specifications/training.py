@@ -77,7 +77,8 @@ class TrainingSpecification(BaseModel):
 
     `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
     and then records `draws` draws, `thin` kernel steps apart. Every kernel step is followed by
-    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, teacher-student only).
+    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, of modular addition
+    grokphase.models.mode_sweep).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
