@@ -29,8 +29,8 @@ import jax
 import numpy as np
 from grokphase.config import load_config
 from grokphase.datasets import generate_dataset
-from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
+from grokphase.models import teacher_student_moves
 from grokphase.sampling import kernels
 from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.tables.observables import OBSERVABLES
@@ -60,7 +60,7 @@ def run(
         # Unadjusted, as in the pipeline's burn-in: far from equilibrium a Metropolis step could
         # reject for ever.
         kernel = module.build(target, settings.unadjusted())
-        return neuron_sweep.followed_by_sweeps(kernel, sweeps, parameters, data)
+        return teacher_student_moves.with_sweeps(kernel, sweeps, parameters, data)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (

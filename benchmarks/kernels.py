@@ -27,8 +27,8 @@ import jax
 import numpy as np
 from arviz_stats.base import array_stats
 from grokphase.datasets import generate_dataset
-from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
+from grokphase.models import teacher_student_moves
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.sampling.ensemble import Sampler, Schedule
@@ -71,7 +71,7 @@ def build(
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
         kernel = module.build(model.target(parameters, data), settings)
-        return neuron_sweep.followed_by_sweeps(kernel, sweeps, parameters, data)
+        return teacher_student_moves.with_sweeps(kernel, sweeps, parameters, data)
 
     schedule = Schedule(burn_in=0, draws=draws, thin=thin, block=draws)
     gradients = settings.gradients_per_step + bool(sweeps)

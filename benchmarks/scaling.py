@@ -43,8 +43,8 @@ from arviz_stats.base import array_stats
 from grokphase.datasets import generate_dataset
 from grokphase.figures import style
 from grokphase.models import teacher_student as model
-from grokphase.models.neuron_sweep import followed_by_sweeps
 from grokphase.models.neuron_sweep_cost import WORK_PER_EVALUATION, evaluations_per_sweep
+from grokphase.models.teacher_student_moves import with_sweeps
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule
 from grokphase.sampling.kernels import Kernel, hamiltonian
@@ -95,7 +95,7 @@ class Chains:
         def make_kernel(data: Any, burn_in: bool) -> Kernel:
             settings = SETTINGS.unadjusted() if burn_in else SETTINGS
             kernel = hamiltonian.build(model.target(of, data), settings)
-            return followed_by_sweeps(kernel, SWEEPS, of, data)
+            return with_sweeps(kernel, SWEEPS, of, data)
 
         def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
             return (

@@ -131,6 +131,7 @@ def training_code(wildcards):
     return code_digest(
         "grokphase.training",
         f"grokphase.models.{one.model}",
+        f"grokphase.models.{one.model}_moves",
         f"grokphase.sampling.kernels.{one.sampler.kernel}",
     )
 

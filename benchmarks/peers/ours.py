@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 from grokphase.models import teacher_student as model
-from grokphase.models.neuron_sweep import followed_by_sweeps
 from grokphase.models.teacher_student import Position
+from grokphase.models.teacher_student_moves import with_sweeps
 from grokphase.sampling import kernels
 from posterior import Problem
 from protocol import Candidate, Tuned, compiled
@@ -28,9 +28,7 @@ def tune(
     module = kernels.load(kernel)
     settings = module.Settings(**options)
     target = model.target(problem.parameters, problem.data)
-    built = followed_by_sweeps(
-        module.build(target, settings), sweeps, problem.parameters, problem.data
-    )
+    built = with_sweeps(module.build(target, settings), sweeps, problem.parameters, problem.data)
     # A sweep leaves the gradient to be computed anew.
     gradients = settings.gradients_per_step + (sweeps > 0)
 

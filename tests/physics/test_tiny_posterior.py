@@ -11,6 +11,7 @@ from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.kernels import Info, Kernel, load
+from grokphase.sampling.sweeps import followed_by_sweeps
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 from grokphase.storage import read_table
@@ -130,7 +131,7 @@ def sample(run_chains, size, name, settings, steps, sweeps=0):
     of = parameters(size)
     data = model.load_data(of, generate_dataset(dataset_of(size)))
     kernel = load(name).build(model.target(of, data), load(name).Settings(**settings))
-    kernel = neuron_sweep.followed_by_sweeps(kernel, sweeps, of, data)
+    kernel = followed_by_sweeps(kernel, sweeps, lambda key, x: neuron_sweep.sweep(key, x, of, data))
     draws = run_chains(kernel, prior_positions(size, CHAINS), seed=12, burn_in=steps)
     return measure(size, jax.tree.map(lambda x: x[:, 0], draws))
 
@@ -171,7 +172,7 @@ def test_neuron_sweeps_alone_are_exact(run_chains, posteriors, monkeypatch, size
     pcn = load("pcn_langevin")
     init = pcn.build(model.target(of, data), pcn.Settings(step_size=0.1)).init
     still = Kernel(init, lambda key, state: (state, Info(1.0, 0.0)))
-    kernel = neuron_sweep.followed_by_sweeps(still, 1, of, data)
+    kernel = followed_by_sweeps(still, 1, lambda key, x: neuron_sweep.sweep(key, x, of, data))
     draws = run_chains(kernel, prior_positions(size, CHAINS), seed=13, burn_in=40)
     found = distances(posteriors[size], measure(size, jax.tree.map(lambda x: x[:, 0], draws)))
     assert max(found.values()) < LIMIT, found

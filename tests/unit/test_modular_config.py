@@ -66,7 +66,6 @@ def test_an_experiment_without_networks_is_theory_only():
         ({"theory__lowest_noise": None}, "experiments.e.theory.lowest_noise: missing"),
         ({"sampler__kernel": "hamiltonia"}, "e.sampler.kernel: .*did you mean 'hamiltonian'"),
         ({"sampler__step_sice": 1}, "e.sampler.step_sice: .*did you mean 'step_size'"),
-        ({"sampler__neuron_sweeps": 1}, "experiments.e: sampler.neuron_sweeps is for teacher_stud"),
         ({"sampler__neuron_sweeps": -1}, "e.sampler.neuron_sweeps: .*greater than or equal to 0"),
         (
             {"sampler__collapsed_readout": True, "parameters__train_fraction": 0.5},
@@ -89,6 +88,12 @@ def test_held_out_training_that_does_not_fit_names_the_size():
     with pytest.raises(GrokphaseError, match=r"train_fraction=0.5 needs the dense form.* GiB at"):
         load(TRAINED, parameters__prime=1009, parameters__width=100_000,
              parameters__train_fraction=0.5)  # fmt: skip
+
+
+def test_sweeps_that_do_not_fit_are_refused():
+    assert load(TRAINED, sampler__neuron_sweeps=1)
+    with pytest.raises(GrokphaseError, match=r"neuron_sweeps needs .* GiB at prime=401; this mach"):
+        load(TRAINED, sampler__neuron_sweeps=1, parameters__prime=401)
 
 
 def test_composite_modulus_needs_the_flag():

@@ -19,7 +19,12 @@ MODEL = "grokphase.models.teacher_student"
 STAGES = {
     "dataset": ("grokphase.datasets",),
     **{
-        f"train {name}": ("grokphase.training", MODEL, f"grokphase.sampling.kernels.{name}")
+        f"train {name}": (
+            "grokphase.training",
+            MODEL,
+            f"{MODEL}_moves",
+            f"grokphase.sampling.kernels.{name}",
+        )
         for name in kernels.names()
     },
     "aggregate": ("grokphase.aggregation",),

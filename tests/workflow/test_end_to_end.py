@@ -142,6 +142,7 @@ def test_stages_by_hand_give_the_bytes_of_the_workflow(finished, project):
     code = code_digest(
         "grokphase.training",
         "grokphase.models.teacher_student",
+        "grokphase.models.teacher_student_moves",
         "grokphase.sampling.kernels.hamiltonian",
     )
     one = load_config(project.folder / "config.yaml").experiments["teacher_student"]

@@ -38,6 +38,7 @@ from pydantic import (
 )
 
 from grokphase.errors import GrokphaseError
+from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import choose_form, gradient_cost
 from grokphase.parameters import (
     Finite,
@@ -125,7 +126,7 @@ class Schedule(BaseModel):
         ge=0,
         strict=True,
         description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
-        "and destroy droplets; teacher_student only.",
+        "and destroy droplets; in modular_addition over the Fourier modes of every neuron.",
     )
     collapsed_readout: bool = Field(
         default=False,
@@ -313,8 +314,6 @@ class ModularAdditionExperiment(BaseExperiment):
             return ["sampler is missing: the networks need one"]
         if not trains and raw.get("sampler") is not None:
             return ["networks is missing: there is a sampler but nothing to train"]
-        if _mapping(raw.get("sampler")).get("neuron_sweeps"):
-            return ["sampler.neuron_sweeps is for teacher_student only: remove it or set it to 0"]
         collapsed = _mapping(raw.get("sampler")).get("collapsed_readout")
         in_part = any("train_fraction" in _mapping(raw.get(key)) for key in ("parameters", "sweep"))
         if collapsed and in_part:
@@ -334,7 +333,8 @@ class ModularAdditionExperiment(BaseExperiment):
             problems = [one["msg"].removeprefix("Value error, ") for one in found]
         else:
             trained = list(points.values()) if self.trains else []
-            problems = [p for point in trained for p in _size_problems(point, self.planted)]
+            sweeps = self.sampler.neuron_sweeps if self.sampler else 0
+            problems = [p for point in trained for p in _size_problems(point, self.planted, sweeps)]
             if len({point.prime for point in trained}) > 1:
                 problems.append(
                     "prime cannot be swept where networks are trained: make an experiment of its "
@@ -345,7 +345,7 @@ class ModularAdditionExperiment(BaseExperiment):
         return self
 
 
-def _size_problems(point: ModularAddition, planted: PlantedWaves) -> list[str]:
+def _size_problems(point: ModularAddition, planted: PlantedWaves, sweeps: int) -> list[str]:
     """Whether a network of these parameters fits in this machine's memory and can be planted."""
     problems = []
     available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
@@ -359,6 +359,12 @@ def _size_problems(point: ModularAddition, planted: PlantedWaves) -> list[str]:
             f"train_fraction={point.train_fraction} needs the dense form of the likelihood, "
             f"{need / 2**30:.2f} GiB at prime={point.prime}, width={point.width}; this machine "
             f"has {available / 2**30:.2f} GiB: train on the full table, or reduce prime or width"
+        )
+    need = sweep_cost(point).bytes
+    if sweeps and need > available:
+        problems.append(
+            f"sampler.neuron_sweeps needs {need / 2**30:.3g} GiB at prime={point.prime}; this "
+            f"machine has {available / 2**30:.2f} GiB: set it to 0, or reduce prime"
         )
     if planted.waves > point.prime // 2:
         problems.append(

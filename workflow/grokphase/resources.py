@@ -7,6 +7,7 @@ the workflow is planned: it imports nothing heavy.
 import math
 from typing import NamedTuple
 
+from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
 from grokphase.parameters import ModularAddition, TeacherStudent
@@ -63,14 +64,15 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     steps = specification.burn_in + specification.draws * specification.thin
     seconds, memory = _gradient(parameters)
     of_step = settings.gradients_per_step * seconds
-    if isinstance(parameters, TeacherStudent) and specification.neuron_sweeps:
-        of_sweep = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
-        of_step += seconds + specification.neuron_sweeps * of_sweep
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_cost(parameters)
         gradients = settings.gradients_per_step + 2
         of_step = seconds + gradients * collapsed.operations / OPERATIONS_PER_SECOND
         memory = max(memory, collapsed.bytes / 2**20)
+    if specification.neuron_sweeps:
+        of_sweep = _sweep(parameters)
+        of_step += seconds + specification.neuron_sweeps * of_sweep.seconds
+        memory += of_sweep.memory
     return Resources(
         TRAINING_START + datasets * networks * steps * of_step, TRAINING_MEMORY + memory
     )
@@ -84,6 +86,14 @@ def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
         return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
     cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
     return Resources(5e-5 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20)
+
+
+def _sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
+    """Resources of one sweep over the neurons of one network, memory beside that of a gradient."""
+    if isinstance(parameters, TeacherStudent):
+        return Resources(evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION, 0.0)
+    cost = sweep_cost(parameters)
+    return Resources(cost.operations / 8e9, cost.bytes / 2**20)
 
 
 def baseline(train_size: int) -> Resources:

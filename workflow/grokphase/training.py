@@ -15,8 +15,7 @@ import pyarrow as pa
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, StoppedError
 from grokphase.interruption import interruptible
-from grokphase.models import collapsed_readout, neuron_sweep, neuron_sweep_cost
-from grokphase.parameters import ModularAddition, TeacherStudent
+from grokphase.parameters import ModularAddition
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, checkpoint_of
@@ -122,6 +121,7 @@ def train(
 
 def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler:
     parameters = specification.parameters
+    moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     options = dict(specification.kernel)
     kernel = kernels.load(options.pop("kernel"))
     settings = kernel.Settings(**options)
@@ -130,14 +130,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         def build(target: kernels.Target) -> kernels.Kernel:
             return kernel.build(target, settings.unadjusted() if burn_in else settings)
 
-        if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
-            return collapsed_readout.with_collapsed_readout(build, parameters, data)
-        built = build(model.target(parameters, data))
-        if isinstance(parameters, TeacherStudent):
-            return neuron_sweep.followed_by_sweeps(
-                built, specification.neuron_sweeps, parameters, data
-            )
-        return built
+        return moves.with_moves(build, specification, parameters, data)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -145,12 +138,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
             model.order_parameters(position, parameters, data),
         )
 
-    work = settings.gradients_per_step * model.work_per_gradient(parameters)
-    if isinstance(parameters, TeacherStudent):
-        evaluations = specification.neuron_sweeps * neuron_sweep_cost.evaluations_per_sweep(
-            parameters
-        )
-        work += neuron_sweep_cost.WORK_PER_EVALUATION * evaluations
+    work = moves.work_per_step(specification, parameters, settings.gradients_per_step)
     work *= specification.thin * len(specification.networks.starts())
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
@@ -164,7 +152,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         len(OBSERVABLES[specification.model]),
         schedule,
         model.COUNTING,
-        has_expected_counts=specification.neuron_sweeps > 0,
+        has_expected_counts=moves.GIVES_EXPECTED_COUNTS and specification.neuron_sweeps > 0,
     )
 
 

@@ -7,7 +7,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
-from numpy.typing import ArrayLike
 
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
@@ -19,21 +18,17 @@ DRAWS_NETWORKS = True
 START_MARKERS = {"prior": "^", "planted": "v"}
 START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted start"}
 START_COLOURS = {"prior": style.DISTINCT[6], "planted": style.DISTINCT[2]}
-ANNEALED = {
-    "cooled": ("<", style.DISTINCT[3], "networks, cooled from above"),
-    "heated": (">", style.DISTINCT[4], "networks, heated from below"),
-}
 LEAST_COUNT = 10
 """Bins in which fewer modes were counted have no meaningful error bar and are not drawn."""
 
 
 def draw(tables: ModularTables) -> Figure:
-    """(a) a(noise); (b) the difference from theory; (c) the same for annealed networks;
+    """(a) a(noise); (b) the difference from theory; (c) the share of droplets;
     (d), (e) distribution of the mode powers; (f) the kernel's eigenvalue on every target mode."""
     figure, grid = subplots(2, 3, figsize=(14, 7.4))
     _discrepancy(grid[0, 0], tables)
     _difference(grid[0, 1], tables)
-    _hysteresis(grid[0, 2], tables)
+    _droplets(grid[0, 2], tables)
     noises = sorted(tables.starts["noise"].unique())
     middle = noises[len(noises) // 2]
     _marginals(grid[1, 0], tables, list(dict.fromkeys([noises[0], middle, noises[-1]])))
@@ -49,7 +44,9 @@ def draw(tables: ModularTables) -> Figure:
 def _discrepancy(axes: Axes, tables: ModularTables) -> None:
     discrepancies(axes, tables)
     for start, points in _both_starts(tables).items():
-        _points(axes, points.index, points["mean"], points["subset_error"], start)
+        _points(
+            axes, points.index, points["mean"], points["subset_error"], start, _converged(tables)
+        )
     axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7)
 
 
@@ -72,7 +69,7 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
     largest = 0.0
     for start, points in _both_starts(tables).items():
         difference = points["mean"] - exact.loc[points.index]
-        _points(axes, points.index, difference, points["subset_error"], start)
+        _points(axes, points.index, difference, points["subset_error"], start, _converged(tables))
         largest = max(largest, float(difference.abs().max()))
     axes.set_xlim(exact.index.min(), exact.index.max())
     axes.set_ylim(-2.2 * largest, 2.2 * largest)
@@ -84,25 +81,24 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
     axes.set_title("difference from the corrected closure")
 
 
-def _hysteresis(axes: Axes, tables: ModularTables) -> None:
-    """Annealed networks, relative to the corrected closure with exact quadrature."""
-    rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
-    exact = rows.set_index("noise")["discrepancy"]
-    axes.axhline(0, color=CLOSURE_COLOURS["corrected"], label="corrected")
-    for kind, (marker, colour, name) in ANNEALED.items():
-        points = _measured(tables).get(kind)
-        if points is not None:
-            difference = points["mean"] - exact.loc[points.index]
-            axes.errorbar(
-                points.index, difference, yerr=points["subset_error"], capsize=2, color=colour,
-                marker=marker, markerfacecolor="none", linewidth=0.9, label=name,
-            )  # fmt: skip
-    axes.set_xlim(exact.index.min(), exact.index.max())
+def _droplets(axes: Axes, tables: ModularTables) -> None:
+    """Share of the modes that are droplets, against the theory's mass of the side minimum."""
+    for closure, colour in CLOSURE_COLOURS.items():
+        rows = tables.branches[
+            (tables.branches["closure"] == closure) & (tables.branches["average"] == "quadrature")
+        ]
+        curve = rows.set_index("noise")["side_mass"]
+        axes.plot(curve.index, curve, color=colour, label=closure.replace("_", " "))
+    frequencies = tables.parameters.prime // 2
+    for start, points in _both_starts(tables, "droplets_per_neuron").items():
+        values = points["mean"] / frequencies, points["subset_error"] / frequencies
+        _points(axes, points.index, *values, start, _converged(tables))
     axes.set_xlabel(r"noise, $\sigma^2$")
-    axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
+    axes.set_ylabel("share of modes")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    axes.legend(fontsize=7)
-    axes.set_title("hysteresis: networks annealed through the transition")
+    handles = axes.get_legend_handles_labels()[0]
+    axes.legend(handles=[*handles, *start_handles()], fontsize=7)
+    axes.set_title("droplets")
 
 
 def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
@@ -201,29 +197,43 @@ def _joint(axes: Axes, tables: ModularTables, noise: float) -> None:
     axes.set_title(rf"both operands, $\sigma^2={noise:.3g}$")
 
 
-def _measured(tables: ModularTables) -> dict[str, pd.DataFrame]:
-    """Sampled a by kind of start, indexed by noise."""
-    rows = tables.starts[tables.starts["observable"] == "discrepancy"]
+def measured(tables: ModularTables, observable: str) -> dict[str, pd.DataFrame]:
+    """Sampled values of one observable by kind of start, indexed by noise."""
+    rows = tables.starts[tables.starts["observable"] == observable]
     return {str(start): group.set_index("noise") for start, group in rows.groupby("start")}
 
 
-def _both_starts(tables: ModularTables) -> dict[str, pd.DataFrame]:
-    """`_measured` of the networks that are not annealed."""
-    measured = _measured(tables)
-    return {start: measured[start] for start in START_MARKERS if start in measured}
+def _both_starts(tables: ModularTables, observable: str = "discrepancy") -> dict[str, pd.DataFrame]:
+    """`measured` of both kinds of start, in the order of their markers."""
+    found = measured(tables, observable)
+    return {start: found[start] for start in START_MARKERS if start in found}
 
 
-def _points(axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, start: str) -> None:
-    axes.errorbar(
-        x, y, yerr=error, linestyle="none", capsize=2, elinewidth=0.8, zorder=4,
-        color=START_COLOURS[start], marker=START_MARKERS[start], markerfacecolor="none",
-    )  # fmt: skip
+def _converged(tables: ModularTables) -> pd.Series:
+    """Whether both starts have met, indexed by noise."""
+    return tables.diagnostics.set_index("noise")["converged"]
+
+
+def _points(
+    axes: Axes, x: pd.Index, y: pd.Series, error: pd.Series, start: str, converged: pd.Series
+) -> None:
+    """Means of one kind of start; filled where converged."""
+    for filled in (False, True):
+        rows = converged.loc[x].to_numpy() == filled
+        axes.errorbar(
+            x[rows], y[rows], error[rows], linestyle="none", capsize=2, elinewidth=0.8, zorder=4,
+            color=START_COLOURS[start], marker=START_MARKERS[start], markersize=5,
+            markerfacecolor=START_COLOURS[start] if filled else "none",
+        )  # fmt: skip
 
 
 def start_handles() -> list[Line2D]:
     """Legend of the networks by kind of start."""
     return [
-        Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
-               markerfacecolor="none", label=START_NAMES[start])
-        for start, marker in START_MARKERS.items()
+        *(
+            Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
+                   markerfacecolor="none", label=START_NAMES[start])
+            for start, marker in START_MARKERS.items()
+        ),
+        Line2D([], [], color="0.4", marker="o", linestyle="none", label="filled: converged"),
     ]  # fmt: skip

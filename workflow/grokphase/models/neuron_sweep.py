@@ -35,7 +35,7 @@ from scipy.optimize import brentq
 from grokphase.models.neuron_sweep_cost import NODES
 from grokphase.models.teacher_student import Data, Position, prior_scale
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling.kernels import Info, Kernel, State
+from grokphase.sampling.sweeps import Swept
 from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 
 CELLS = 160
@@ -144,17 +144,12 @@ def collapse(
     return Collapsed(log_density, mean, precision)
 
 
-class Swept(NamedTuple):
-    """After a sweep: the position, the share of proposals accepted, and the expected counts
-    [FINE_BINS + 2] of the overlaps per fine bin, the ends holding what lies beyond."""
-
-    position: Position
-    acceptance: jax.Array
-    expected_counts: jax.Array
-
-
 def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: Data) -> Swept:
-    """Visit every neuron once."""
+    """Visit every neuron once.
+
+    The expected counts [FINE_BINS + 2] are those of the overlaps per fine bin, the ends holding
+    what lies beyond.
+    """
     scale = prior_scale(parameters)
     grid = overlap_grid(scale.weights, parameters.weight_variance)
     grid = jax.tree.map(jnp.asarray, grid)
@@ -227,24 +222,3 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
         accepted.mean(),
         jnp.pad(inside, 1, constant_values=beyond),
     )
-
-
-def followed_by_sweeps(
-    kernel: Kernel, sweeps: int, parameters: TeacherStudent, data: Data
-) -> Kernel:
-    """The kernel with so many sweeps after each of its steps; the kernel itself for none."""
-    if sweeps == 0:
-        return kernel
-
-    def step(key: jax.Array, state: State) -> tuple[State, Info]:
-        step_key, sweep_key = jax.random.split(key)
-        state, info = kernel.step(step_key, state)
-
-        def one_sweep(position: Position, number: jax.Array) -> tuple[Position, jax.Array]:
-            swept = sweep(jax.random.fold_in(sweep_key, number), position, parameters, data)
-            return swept.position, swept.expected_counts
-
-        position, expected = jax.lax.scan(one_sweep, state.position, jnp.arange(sweeps))
-        return kernel.init(position), info._replace(expected_counts=expected.mean(axis=0))
-
-    return Kernel(kernel.init, step)

@@ -77,9 +77,9 @@ class TrainingSpecification(BaseModel):
 
     `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
     and then records `draws` draws, `thin` kernel steps apart. Every kernel step is followed by
-    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, teacher-student only).
-    With `collapsed_readout` the kernel moves the input weights alone, the readouts integrated out
-    (grokphase.models.collapsed_readout, modular addition only).
+    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, of modular addition
+    grokphase.models.mode_sweep). With `collapsed_readout` the kernel moves the input weights alone,
+    the readouts integrated out (grokphase.models.collapsed_readout, modular addition only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

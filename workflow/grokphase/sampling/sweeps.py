@@ -1,0 +1,47 @@
+"""Sweeps beside a kernel: moves of a model that cross the barriers its trajectories do not."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grokphase.sampling.kernels import Info, Kernel, Position, State
+
+
+class Swept(NamedTuple):
+    """After a sweep.
+
+    position; acceptance : share of the moves that changed something.
+    expected_counts : [bins], the histogram of the order parameters as expected from the sweep's
+        conditional densities; None for a sweep that gives none.
+    """
+
+    position: Position
+    acceptance: jax.Array
+    expected_counts: jax.Array | None = None
+
+
+def followed_by_sweeps(
+    kernel: Kernel, sweeps: int, sweep: Callable[[jax.Array, Position], Swept]
+) -> Kernel:
+    """The kernel with so many sweeps after each of its steps; the kernel itself for none.
+
+    sweep : (key, position) -> Swept; leaves the kernel's posterior invariant.
+    """
+    if sweeps == 0:
+        return kernel
+
+    def step(key: jax.Array, state: State) -> tuple[State, Info]:
+        step_key, sweep_key = jax.random.split(key)
+        state, info = kernel.step(step_key, state)
+
+        def one_sweep(position: Position, number: jax.Array) -> tuple[Position, Any]:
+            swept = sweep(jax.random.fold_in(sweep_key, number), position)
+            return swept.position, swept.expected_counts
+
+        position, expected = jax.lax.scan(one_sweep, state.position, jnp.arange(sweeps))
+        mean = jax.tree.map(lambda counts: counts.mean(axis=0), expected)
+        return kernel.init(position), info._replace(expected_counts=mean)
+
+    return Kernel(kernel.init, step)
