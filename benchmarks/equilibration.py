@@ -59,7 +59,7 @@ def run(
         target = model.target(parameters, data)
         # Unadjusted, as in the pipeline's burn-in: far from equilibrium a Metropolis step could
         # reject for ever.
-        kernel = module.build(target, settings.unadjusted())
+        kernel = module.build(target, settings, accept_all=True)
         return teacher_student_moves.with_sweeps(kernel, sweeps, parameters, data)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:

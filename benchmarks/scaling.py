@@ -93,8 +93,7 @@ class Chains:
         self.data = model.load_data(of, generate_dataset(dataset))
 
         def make_kernel(data: Any, burn_in: bool) -> Kernel:
-            settings = SETTINGS.unadjusted() if burn_in else SETTINGS
-            kernel = hamiltonian.build(model.target(of, data), settings)
+            kernel = hamiltonian.build(model.target(of, data), SETTINGS, burn_in)
             return with_sweeps(kernel, SWEEPS, of, data)
 
         def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:

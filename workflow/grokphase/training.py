@@ -126,9 +126,9 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
     kernel = kernels.load(options.pop("kernel"))
     settings = kernel.Settings(**options)
 
-    def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
+    def make_kernel(data: Any, burn_in: jax.Array) -> kernels.Kernel:
         def build(target: kernels.Target) -> kernels.Kernel:
-            return kernel.build(target, settings.unadjusted() if burn_in else settings)
+            return kernel.build(target, settings, accept_all=burn_in)
 
         return moves.with_moves(build, specification, parameters, data)
 

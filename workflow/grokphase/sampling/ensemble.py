@@ -85,7 +85,8 @@ def over_networks(function: Callable[..., Any]) -> Callable[..., Any]:
 class Sampler:
     """Runs ensembles of one shape; compiled once and used for every dataset.
 
-    make_kernel : (data, burn_in: bool) -> Kernel.
+    make_kernel : (data, burn_in) -> Kernel; `burn_in` is a traced boolean, so that one compiled
+        program serves burn-in and draws.
     observe : (data, position, potential) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
     has_expected_counts : whether the kernel's steps give `expected_counts`.
@@ -93,7 +94,7 @@ class Sampler:
 
     def __init__(
         self,
-        make_kernel: Callable[[Any, bool], Kernel],
+        make_kernel: Callable[[Any, jax.Array], Kernel],
         observe: Callable[[Any, Position, jax.Array], tuple[jax.Array, jax.Array]],
         observable_count: int,
         schedule: Schedule,
@@ -106,7 +107,7 @@ class Sampler:
         self.observable_count = observable_count
 
         def initial(positions: Position, data: Any) -> State:
-            return over_networks(make_kernel(data, True).init)(positions)
+            return over_networks(make_kernel(data, jnp.asarray(True)).init)(positions)
 
         def advance(
             keys: jax.Array,
@@ -115,7 +116,7 @@ class Sampler:
             count: jax.Array,
             data: Any,
             noise_ratios: jax.Array | None,
-            burn_in: bool,
+            burn_in: jax.Array,
         ) -> tuple[State, tuple[jax.Array, ...]]:
             """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
             fixed = make_kernel(data, burn_in)
@@ -126,10 +127,12 @@ class Sampler:
                 def one_step(state: State, number: jax.Array) -> tuple[State, tuple[Any, ...]]:
                     kernel = fixed
                     if ratio is not None:
-                        left = 1 - (number + 1) / (schedule.burn_in * schedule.thin)
-                        kernel = make_kernel(data._replace(noise=data.noise * ratio**left), burn_in)
+                        left = 1 - (number + 1) / max(1, schedule.burn_in * schedule.thin)
+                        noise = data.noise * ratio ** jnp.maximum(left, 0)
+                        kernel = make_kernel(data._replace(noise=noise), burn_in)
+                        same = (ratio == 1) | (left < 0)
                         state = jax.lax.cond(
-                            ratio == 1, lambda s: s, lambda s: kernel.init(s.position), state
+                            same, lambda s: s, lambda s: kernel.init(s.position), state
                         )
                     state, info = kernel.step(jax.random.fold_in(key, number), state)
                     expected = info.expected_counts if self.expected_bins else jnp.zeros(0)
@@ -159,7 +162,7 @@ class Sampler:
             return over_networks(one_network)(keys, state, *annealed)
 
         self._initial = jax.jit(initial)
-        self._advance = jax.jit(advance, static_argnums=6, donate_argnums=1)
+        self._advance = jax.jit(advance, donate_argnums=1)
 
     def start(self, positions: Position, data: Any) -> Ensemble:
         """An ensemble at its starting positions (pytree with leading axis [networks])."""
@@ -182,7 +185,7 @@ class Sampler:
         `count` are zero, and, summed over the draws, acceptance [networks], counts and expected
         counts [networks, bins].
         """
-        return self._advance(keys, state, first, count, data, None, False)
+        return self._advance(keys, state, first, count, data, None, jnp.asarray(False))
 
     def run(
         self,
@@ -210,8 +213,8 @@ class Sampler:
                 ensemble.done,
                 count,
                 data,
-                noise_ratios if is_burn_in else None,
-                is_burn_in,
+                noise_ratios,
+                jnp.asarray(is_burn_in),
             )
             observables, acceptance, counts, expected = (np.asarray(array) for array in measured)
             observed = observables[:, :count]

@@ -4,10 +4,13 @@ Coordinates are whitened: the prior of every coordinate is N(0, 1), and the post
 exp(-Phi(position)) times that prior, with potential Phi = L/noise. A kernel module defines
 
     Settings    a frozen pydantic model of its options, with ``gradients_per_step``
-    build       (target, settings) -> Kernel(init, step)
+    build       (target, settings, accept_all=False) -> Kernel(init, step)
 
-and nothing else needs to know about it: its file name is its name in the configuration. `Settings`
-are read while the workflow is being planned, so a kernel module imports JAX inside `build` only.
+and nothing else needs to know about it: its file name is its name in the configuration. With
+`accept_all`, a boolean that may be traced, every proposal is accepted. That is what burn-in uses:
+far from equilibrium the energy error of a step is systematic, and a chain that starts there can
+reject every proposal. `Settings` are read while the workflow is being planned, so a kernel module
+imports JAX inside `build` only.
 """
 
 import importlib
@@ -15,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,16 +34,6 @@ class KernelSettings(BaseModel):
     def gradients_per_step(self) -> int:
         """Cost of a step in evaluations of the gradient."""
         return 1
-
-    def unadjusted(self) -> Self:
-        """The same without Metropolis rejection: what burn-in uses.
-
-        Far from equilibrium the energy error of a step is systematic, and a chain that starts
-        there can reject every proposal.
-        """
-        if "metropolis" in type(self).model_fields:
-            return self.model_copy(update={"metropolis": False})
-        return self
 
 
 class Target(NamedTuple):

@@ -41,7 +41,7 @@ class Settings(KernelSettings):
         return self.leapfrog_steps
 
 
-def build(target: Target, settings: Settings) -> Kernel:
+def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
     import jax
     import jax.numpy as jnp
@@ -82,7 +82,7 @@ def build(target: Target, settings: Settings) -> Kernel:
             - kinetic_and_prior_energy(proposal.position, end_momentum)
         )
         # A comparison with NaN is false: a diverged trajectory is rejected.
-        accept = jnp.log(jax.random.uniform(accept_key)) < log_ratio
+        accept = accept_all | (jnp.log(jax.random.uniform(accept_key)) < log_ratio)
         acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)))
         return tree.select(accept, proposal, state), Info(acceptance, log_ratio)
 

@@ -22,7 +22,7 @@ class Settings(KernelSettings):
     step_size: Positive
 
 
-def build(target: Target, settings: Settings) -> Kernel:
+def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
     import jax
     import jax.numpy as jnp

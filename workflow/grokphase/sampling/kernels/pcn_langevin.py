@@ -27,7 +27,7 @@ class Settings(KernelSettings):
     metropolis: bool = True
 
 
-def build(target: Target, settings: Settings) -> Kernel:
+def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
     import jax
     import jax.numpy as jnp
@@ -63,7 +63,7 @@ def build(target: Target, settings: Settings) -> Kernel:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
         log_ratio = rho(state, proposal) - rho(proposal, state)
         # A comparison with NaN is false: a diverged proposal is rejected.
-        accept = jnp.log(jax.random.uniform(accept_key)) < log_ratio
+        accept = accept_all | (jnp.log(jax.random.uniform(accept_key)) < log_ratio)
         acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)))
         return tree.select(accept, proposal, state), Info(acceptance, log_ratio)
 
