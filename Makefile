@@ -4,6 +4,9 @@ bench:
 	.venv/bin/python benchmarks/step.py
 	.venv/bin/python benchmarks/kernels.py
 	.venv/bin/python benchmarks/theory_grid.py
+	.venv/bin/python benchmarks/planning.py
+	.venv/bin/python benchmarks/aggregation.py
+	.venv/bin/python benchmarks/equilibration.py
 	.venv/bin/python benchmarks/scaling.py
 
 # Half an hour on two cores; needs SLURM.

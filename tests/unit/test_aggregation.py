@@ -378,7 +378,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 
 def test_chains_are_read_one_at_a_time(tmp_path):
     """While one of sixteen is held, with its levels in the file, the others are not."""
-    length = 300_000
+    length = 100_000
     path = write_shard(tmp_path / "a", range(8), length=length)
     before, held, rows = pa.total_allocated_bytes(), [], 0
     for row in iterate_rows(path, shards.schema(OBSERVED), OBSERVED[0]):
