@@ -5,7 +5,7 @@ from matplotlib.pyplot import subplots
 
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
-from grokphase.figures.fig3 import CLOSURE_COLOURS, discrepancies
+from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepancies
 from grokphase.figures.modular_network import measured
 
 MODEL = "modular_addition"
@@ -33,6 +33,7 @@ def draw(tables: ModularTables) -> Figure:
                     points.index, points["mean"] - zero, points["subset_error"], color=colour,
                     marker=marker, markerfacecolor="none", linewidth=0.9, capsize=2, label=name,
                 )  # fmt: skip
+    left.legend(handles=closure_handles(), loc="upper right", fontsize=7)
     right.set_xlim(exact.index.min(), exact.index.max())
     right.set_xlabel(r"noise, $\sigma^2$")
     right.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
