@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from grokphase import resources
+from grokphase import machine, resources
 from grokphase.config import load_config
 from grokphase.layout import range_name
 
@@ -60,7 +60,12 @@ def stage(folder: Path, *arguments: object) -> tuple[float, float]:
 
 def main() -> None:
     print("# Resources of training jobs\n")
-    print("Written by `python benchmarks/resources.py`: processor seconds and peak memory (MiB).\n")
+    slowness = machine.slowness()
+    print(
+        "Written by `python benchmarks/resources.py`: processor seconds and peak memory (MiB), on "
+        f"a machine {slowness:.2f} times as slow as the one that the constants were measured on; "
+        "the seconds expected are scaled by that.\n"
+    )
     print("| experiment | size | gradients | seconds | expected | memory | expected | asked |")
     print("|---|---|---|---|---|---|---|---|")
     for experiment, scale, parameters, sampler, datasets in SIZES:
@@ -87,6 +92,7 @@ def main() -> None:
                     folder, *options, "--checkpoints", attempt, "--output", f"{attempt}.parquet"
                 )
         expected = resources.training(specification, datasets)
+        seconds_here = slowness * expected.seconds
         steps = specification.burn_in + specification.draws * specification.thin
         gradients = datasets * len(specification.networks.starts()) * steps
         gradients *= int(specification.kernel.get("leapfrog_steps", 1))
@@ -97,7 +103,7 @@ def main() -> None:
         )
         asked = resources.memory_request(expected.memory, 1)
         print(
-            f"| {experiment} | {shown} | {gradients} | {seconds:.1f} | {expected.seconds:.1f} "
+            f"| {experiment} | {shown} | {gradients} | {seconds:.1f} | {seconds_here:.1f} "
             f"| {memory:.0f} | {expected.memory:.0f} | {asked} |",
             flush=True,
         )

@@ -472,15 +472,16 @@ def estimate(
 ) -> None:
     """What making TARGETS (all by default) still takes: jobs, time, memory and disk.
 
-    Nothing is run. The times are those of one core of about 2.5 GHz that does nothing else.
+    Nothing is run but a computation of a second, which measures how fast this machine is; on a
+    cluster, the times are those of nodes as fast as it.
     """
-    from grokphase import estimation
+    from grokphase import estimation, machine
 
     settings = load_config(config, scale)
     chosen = estimation.read_profile(profile, cores)
     planned = estimation.planned_jobs(targets or ("all",), scale, config)
     jobs = [job for one in planned if (job := estimation.needs(one, settings)) is not None]
-    click.echo(estimation.report(jobs, chosen))
+    click.echo(estimation.report(jobs, chosen, machine.slowness()))
 
 
 @cli.command()

@@ -132,9 +132,15 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
     return Job(stage, resources.Resources(resources.SECONDS[stage], 250.0), disk)
 
 
-def estimate(jobs: list[Job], profile: Profile) -> Estimate:
-    """Totals of these jobs. The wall-clock time is that of filling free cores in the order of the
-    stages, the longest job first; a queue's waiting time is not in it."""
+def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estimate:
+    """Totals of these jobs on cores that take `slowness` times what the resource model expects.
+
+    The wall-clock time is that of filling free cores in the order of the stages, the longest job
+    first; a queue's waiting time is not in it.
+    """
+    jobs = [
+        job._replace(needs=job.needs._replace(seconds=slowness * job.needs.seconds)) for job in jobs
+    ]
     local: list[Job] = []
     remote: dict[str, list[Job]] = {}
     for job in jobs:
@@ -142,11 +148,12 @@ def estimate(jobs: list[Job], profile: Profile) -> Estimate:
             remote.setdefault(job.stage, []).append(job)
         else:
             local.append(job)
-    started = START_SECONDS if jobs else 0.0
+    started = slowness * START_SECONDS if jobs else 0.0
+    of_snakemake = slowness * JOB_SECONDS
     wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
     for stage in STAGE_ORDER:
-        times = [job.needs.seconds + JOB_SECONDS for job in local if job.stage == stage]
+        times = [job.needs.seconds + of_snakemake for job in local if job.stage == stage]
         members = sorted(remote.get(stage, []), key=lambda job: -job.needs.seconds)
         size = profile.components.get(stage, 1)
         groups = [members[i : i + size] for i in range(0, len(members), size)]
@@ -155,7 +162,7 @@ def estimate(jobs: list[Job], profile: Profile) -> Estimate:
         wall += makespan(times, here)
         wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
     return Estimate(
-        started + sum(job.needs.seconds + JOB_SECONDS for job in jobs),
+        started + sum(job.needs.seconds + of_snakemake for job in jobs),
         wall,
         max((job.needs.memory for job in jobs), default=0.0),
         sum(job.disk for job in jobs),
@@ -178,9 +185,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def report(jobs: list[Job], profile: Profile) -> str:
+def report(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> str:
     """The estimate as text, one line for each quantity, times with their error."""
-    total = estimate(jobs, profile)
+    total = estimate(jobs, profile, slowness)
     counts = {stage: sum(job.stage == stage for job in jobs) for stage in STAGE_ORDER}
     shown = ", ".join(f"{number} {stage}" for stage, number in counts.items() if number)
     percent = f"± {RELATIVE_ERROR:.0%}"

@@ -14,6 +14,9 @@ from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.training import TrainingSpecification
 
+REFERENCE_SECONDS = 0.02
+"""Time of the reference computation of grokphase.machine where the constants were measured."""
+
 MEMORY_MARGIN = 1.35
 """Memory asked for over memory expected."""
 
