@@ -1,6 +1,6 @@
 """Time and memory of jobs as functions of the size of the problem, from measurements.
 
-The constants were measured by benchmarks/resources.py, on one core at about 2.5 GHz. Read while
+The constants were measured by benchmarks/resources.py, on one core of 2 GHz. Read while
 the workflow is planned: it imports nothing heavy.
 """
 
