@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from grokphase import estimation, resources, slurm
+from grokphase import estimation, machine, resources, slurm
 from grokphase.cli import cli
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
@@ -66,6 +66,19 @@ def test_an_estimate_counts_submissions_by_groups():
     alone = estimation.estimate(jobs, estimation.read_profile(None, 2))
     assert alone.submissions == 0
     assert alone.wall_seconds > 5000
+
+
+def test_times_scale_with_the_slowness_of_the_machine():
+    jobs = [estimation.Job(stage, resources.Resources(10.0, 400.0), 1.0)
+            for stage in ("dataset", "train", "figure")]  # fmt: skip
+    once, twice = (estimation.estimate(jobs, estimation.Profile(cores=2), x) for x in (1.0, 2.0))
+    assert twice.core_seconds == pytest.approx(2 * once.core_seconds)
+    assert twice.wall_seconds == pytest.approx(2 * once.wall_seconds)
+    assert twice[2:] == once[2:]
+
+
+def test_the_machine_is_measured_within_seconds():
+    assert 0.05 < machine.slowness() < 20
 
 
 def test_a_missing_profile_is_named():

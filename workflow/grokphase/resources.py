@@ -14,7 +14,7 @@ from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.training import TrainingSpecification
 
-REFERENCE_SECONDS = 0.055
+REFERENCE_SECONDS = 0.065
 """Time of the reference computation of grokphase.machine where the constants were measured."""
 
 MEMORY_MARGIN = 1.35
