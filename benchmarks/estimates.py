@@ -1,8 +1,8 @@
 """Predicted against real wall-clock time of figures 1 and 2 and of everything else, from nothing.
 
-Asks `grokphase estimate` what fig1, then fig2, then all take in a copy of this project without results,
-makes them, and writes all times to the standard output as Markdown. Every target starts from
-what those before it have left. Compiled programs start from an empty cache.
+Asks `grokphase estimate` what fig1, then fig2, then all take in a copy of this project without
+results, makes them, and writes all times to the standard output as Markdown. Every target starts
+from what those before it have left. Compiled programs start from an empty cache.
 
     python benchmarks/estimates.py [--scale quick] [--cores 2]
 """
