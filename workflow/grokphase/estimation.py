@@ -30,6 +30,13 @@ RELATIVE_ERROR = 0.3
 
 STAGE_ORDER = ("dataset", "theory", "baseline", "train", "aggregate", "summary", "figure")
 
+SIDE_BY_SIDE = (
+    ("dataset",),
+    ("theory", "baseline", "train", "aggregate", "summary"),
+    ("figure",),
+)
+"""Stages whose jobs on one machine overlap in time; a group follows the one before it."""
+
 ON_CLUSTER = ("train", "baseline")
 """Stages that are submitted; the others run where Snakemake runs."""
 
@@ -135,8 +142,8 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
 def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estimate:
     """Totals of these jobs on cores that take `slowness` times what the resource model expects.
 
-    The wall-clock time is that of filling free cores in the order of the stages, the longest job
-    first; a queue's waiting time is not in it.
+    The wall-clock time is that of filling free cores, the longest job first; a queue's waiting time
+    is not in it.
     """
     jobs = [
         job._replace(needs=job.needs._replace(seconds=slowness * job.needs.seconds)) for job in jobs
@@ -152,14 +159,15 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
     of_snakemake = slowness * JOB_SECONDS
     wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
-    for stage in STAGE_ORDER:
-        times = [job.needs.seconds + of_snakemake for job in local if job.stage == stage]
+    for stages in SIDE_BY_SIDE:
+        times = [job.needs.seconds + of_snakemake for job in local if job.stage in stages]
+        wall += makespan(times, here)
+    for stage in ON_CLUSTER:
         members = sorted(remote.get(stage, []), key=lambda job: -job.needs.seconds)
         size = profile.components.get(stage, 1)
         groups = [members[i : i + size] for i in range(0, len(members), size)]
         submissions += len(groups)
         spans = [makespan([j.needs.seconds for j in g], profile.cores) for g in groups]
-        wall += makespan(times, here)
         wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
     return Estimate(
         started + sum(job.needs.seconds + of_snakemake for job in jobs),

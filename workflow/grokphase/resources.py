@@ -45,10 +45,10 @@ COLLAPSED_OPERATIONS_PER_SECOND = 3e10
 
 SECONDS = {
     "dataset": 1.0,
-    "aggregate": 4.0,
+    "aggregate": 2.2,
     "summary": 1.0,
     "theory": 4.5,
-    "baseline": 3.0,
+    "baseline": 1.2,
     "figure": 5.0,
 }
 """Processor time of the jobs of the other stages."""
