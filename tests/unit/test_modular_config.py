@@ -96,6 +96,12 @@ def test_sweeps_that_do_not_fit_are_refused():
         load(TRAINED, sampler__neuron_sweeps=1, parameters__prime=401)
 
 
+def test_a_collapsed_readout_that_does_not_fit_is_refused():
+    assert load(TRAINED, sampler__collapsed_readout=True)
+    with pytest.raises(GrokphaseError, match=r"collapsed_readout needs .* GiB at width=60000"):
+        load(TRAINED, sampler__collapsed_readout=True, parameters__width=60000)
+
+
 def test_composite_modulus_needs_the_flag():
     config = load(SMALL, parameters__prime=15, parameters__allow_composite=True)
     [warning] = config.warnings()

@@ -88,8 +88,7 @@ def read_shards(specification: AggregationSpecification, files: list[Path]) -> S
 
     Draws are read one row group at a time, of long chains one network's (see
     grokphase.storage.write_table), and little is kept of each (see grokphase.sampling.chains).
-    Raises GrokphaseError for a
-    shard that is damaged, or if they are not the networks wanted.
+    Raises GrokphaseError for a shard that is damaged, or if they are not the networks wanted.
     """
     observables = OBSERVABLES[specification.model]
     schema = shards.schema(observables, specification.model)

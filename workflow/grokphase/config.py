@@ -39,7 +39,7 @@ from pydantic import (
 
 from grokphase.errors import GrokphaseError
 from grokphase.models.mode_sweep_cost import sweep_cost
-from grokphase.models.modular_cost import choose_form, gradient_cost
+from grokphase.models.modular_cost import choose_form, collapsed_cost, gradient_cost
 from grokphase.parameters import (
     Finite,
     ModularAddition,
@@ -333,8 +333,9 @@ class ModularAdditionExperiment(BaseExperiment):
             problems = [one["msg"].removeprefix("Value error, ") for one in found]
         else:
             trained = list(points.values()) if self.trains else []
-            sweeps = self.sampler.neuron_sweeps if self.sampler else 0
-            problems = [p for point in trained for p in _size_problems(point, self.planted, sweeps)]
+            problems = [
+                p for point in trained for p in _size_problems(point, self.planted, self.sampler)
+            ]
             if len({point.prime for point in trained}) > 1:
                 problems.append(
                     "prime cannot be swept where networks are trained: make an experiment of its "
@@ -345,7 +346,9 @@ class ModularAdditionExperiment(BaseExperiment):
         return self
 
 
-def _size_problems(point: ModularAddition, planted: PlantedWaves, sweeps: int) -> list[str]:
+def _size_problems(
+    point: ModularAddition, planted: PlantedWaves, sampler: Schedule | None
+) -> list[str]:
     """Whether a network of these parameters fits in this machine's memory and can be planted."""
     problems = []
     available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
@@ -360,8 +363,14 @@ def _size_problems(point: ModularAddition, planted: PlantedWaves, sweeps: int) -
             f"{need / 2**30:.2f} GiB at prime={point.prime}, width={point.width}; this machine "
             f"has {available / 2**30:.2f} GiB: train on the full table, or reduce prime or width"
         )
+    need = collapsed_cost(point).bytes
+    if sampler and sampler.collapsed_readout and need > available:
+        problems.append(
+            f"sampler.collapsed_readout needs {need / 2**30:.3g} GiB at width={point.width}; this "
+            f"machine has {available / 2**30:.2f} GiB: remove it, or reduce width"
+        )
     need = sweep_cost(point).bytes
-    if sweeps and need > available:
+    if sampler and sampler.neuron_sweeps and need > available:
         problems.append(
             f"sampler.neuron_sweeps needs {need / 2**30:.3g} GiB at prime={point.prime}; this "
             f"machine has {available / 2**30:.2f} GiB: set it to 0, or reduce prime"

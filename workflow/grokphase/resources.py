@@ -43,6 +43,9 @@ OPERATIONS_PER_SECOND = 1.5e10
 COLLAPSED_OPERATIONS_PER_SECOND = 3e10
 """The same with the readouts integrated out, which is nearly all matrix products."""
 
+SWEEP_OPERATIONS_PER_SECOND = 8.5e9
+"""Speed of a sweep over Fourier modes."""
+
 SECONDS = {
     "dataset": 1.0,
     "aggregate": 2.2,
@@ -99,7 +102,7 @@ def _sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
     if isinstance(parameters, TeacherStudent):
         return Resources(evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION, 0.0)
     cost = sweep_cost(parameters)
-    return Resources(cost.operations / 8.5e9, cost.bytes / 2**20)
+    return Resources(cost.operations / SWEEP_OPERATIONS_PER_SECOND, cost.bytes / 2**20)
 
 
 def baseline(train_size: int) -> Resources:
