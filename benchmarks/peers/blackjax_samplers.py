@@ -37,6 +37,16 @@ def gradients_of(info: Any) -> Any:
     return getattr(info, "num_integration_steps", 1)
 
 
+def stepping(sampler: Any) -> Callable[[jax.Array, Any], tuple[Any, Any, Any]]:
+    """A step of an adjusted sampler: (key, state) -> state, acceptance, gradients."""
+
+    def step(key: jax.Array, state: Any) -> tuple[Any, Any, Any]:
+        state, info = sampler.step(key, state)
+        return state, info.acceptance_rate, gradients_of(info)
+
+    return step
+
+
 def algorithm(
     problem: Problem, name: str, leapfrog_steps: int
 ) -> Callable[[Any], blackjax.SamplingAlgorithm]:
@@ -78,15 +88,11 @@ def dual_averaging(
     step_size = float(run(key, position))
     sampler = build(step_size)
 
-    def step(key: jax.Array, state: Any) -> tuple[Any, Any, Any]:
-        state, info = sampler.step(key, state)
-        return state, info.acceptance_rate, gradients_of(info)
-
     length = f"{leapfrog_steps} leapfrog steps, " if leapfrog_steps else ""
     return compiled(
         problem,
         sampler.init,
-        step,
+        stepping(sampler),
         lambda state: state.position,
         f"whitened, {length}step {step_size:.3g} by dual averaging",
         thin=8 if name == "MALA" else 1,
@@ -117,15 +123,11 @@ def window_adaptation(
     (_, chosen), _ = jax.jit(adaptation.run, static_argnums=2)(key, begin, warmup)
     sampler = method(log_density, **{**chosen, **fixed})
 
-    def step(key: jax.Array, state: Any) -> tuple[Any, Any, Any]:
-        state, info = sampler.step(key, state)
-        return state, info.acceptance_rate, gradients_of(info)
-
     length = f"{leapfrog_steps} leapfrog steps, " if leapfrog_steps else ""
     return compiled(
         problem,
         lambda x: sampler.init(jax.tree.map(lambda y, s: y * s, x, scale)),
-        step,
+        stepping(sampler),
         lambda state: jax.tree.map(lambda y, s: y / s, state.position, scale),
         f"{coordinates}, {length}step {float(chosen['step_size']):.3g} and metric by window "
         "adaptation",
