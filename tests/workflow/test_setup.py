@@ -1,13 +1,18 @@
 """Environments, commands and citation: what a fresh clone relies on."""
 
 import ast
+import importlib.machinery
+import importlib.util
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
+from snakemake.cli import get_argument_parser
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / "envs"
@@ -143,6 +148,36 @@ def test_the_commands_of_the_readme_exist():
     for name in {name.strip("`,") for name in used} | {"figures", "test"}:
         assert re.search(rf"\b{name}\b", done.stdout), name
     assert (ROOT / "run").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(
+    ("options", "cores", "targets"),
+    [
+        (["fig1", "fig2"], "all", ["fig1", "fig2"]),
+        (["fig1", "--cores", "2"], 2, ["fig1"]),
+        (["--config", "scale=quick"], "all", []),
+        ([], "all", []),
+    ],
+)
+def test_figures_passes_targets_and_options_to_snakemake(
+    monkeypatch, terminal, options, cores, targets
+):
+    """Progress bars are asked for on a terminal, by an option that takes no target for its value."""
+    loader = importlib.machinery.SourceFileLoader("run", str(ROOT / "run"))
+    script = importlib.util.module_from_spec(importlib.util.spec_from_loader("run", loader))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader.exec_module(script)
+    commands = []
+    monkeypatch.setattr(script, "execute", lambda *command, **_: commands.append(command))
+    monkeypatch.setattr("sys.stderr", mock.Mock(isatty=lambda: terminal))
+    script.figures(*options)
+    (command,) = commands
+    assert command[0] == "snakemake"
+    parsed = get_argument_parser().parse_args(command[1:])
+    assert list(parsed.targets) == targets
+    assert parsed.cores == (os.cpu_count() if cores == "all" else cores)
+    assert bool(parsed.logger) == terminal
 
 
 def test_an_unknown_command_is_answered_with_the_known_ones():
