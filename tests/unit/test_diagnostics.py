@@ -77,6 +77,52 @@ def test_burn_in_that_is_too_short_is_detected():
     assert diagnosed(chains() + relaxation, DATASET, STARTS).nested_rhat > 1.1
 
 
+def test_starts_that_relax_together_drift():
+    """Both starts come from the same side: they agree at every moment, and the mean moves.
+
+    The halves differ by 0.2, those of a network by chance by 0.2: 40 networks tell by 6.3 errors,
+    as a normal deviate, of Student's t with 38 degrees of freedom, 5.2.
+    """
+    relaxation = np.where(np.arange(200) < 100, 0.2, 0.0)
+    found = diagnosed(chains() + dataset_effect() + relaxation, DATASET, STARTS)
+    assert found.nested_rhat < 1.01
+    assert abs(found.start_difference) < 3
+    assert -7.5 < found.drift < -4
+
+
+@pytest.mark.parametrize(
+    ("draws", "datasets"), [(4, 2), (5, DATASETS), (200, DATASETS), (8192, DATASETS)]
+)
+def test_stationary_chains_drift_by_chance(draws, datasets):
+    """A standard normal deviate whatever the number of networks, of correlated chains: over 100
+    trials, or 10 of chains too long to be kept, mean and spread within 4.5 standard errors."""
+    trials = 10 if draws > 1000 else 100
+    networks = 2 * datasets
+    found = [
+        diagnosed(
+            chains(0.7, draws, networks, seed) + dataset_effect()[:networks],
+            DATASET[:networks],
+            STARTS[:networks],
+        ).drift
+        for seed in range(trials)
+    ]
+    assert abs(np.mean(found)) < 4.5 / np.sqrt(trials)
+    assert np.std(found) == pytest.approx(1, abs=4.5 / np.sqrt(2 * trials))
+
+
+def test_starts_that_approach_each_other_do_not_drift():
+    """That is what nested R-hat is for; their mean does not move."""
+    approach = np.where(np.arange(200) < 100, 3.0, 1.0) * np.where(PLANTED, 1, -1)
+    found = diagnosed(chains() + approach, DATASET, STARTS)
+    assert abs(found.drift) < 4
+    assert found.nested_rhat > 1.5
+
+
+def test_one_network_of_every_kind_has_no_drift():
+    found = diagnosed(chains(networks=2), DATASET[:2], STARTS[:2])
+    assert np.isnan(found.drift)
+
+
 def test_networks_that_differ_within_a_dataset_raise_plain_rhat_alone():
     """Frozen differences that are the same for both kinds of start are no bias."""
     frozen = 2 * np.random.default_rng(1).standard_normal((2 * DATASETS, 1))
@@ -118,14 +164,14 @@ def test_unequal_numbers_of_starts_are_compared():
 def test_an_observable_that_is_constant_is_converged():
     """For example no droplet anywhere."""
     found = diagnosed(np.zeros((40, 10)), DATASET, STARTS)
-    assert found == (1, 1, 0, 400, 400, 0)
+    assert found == (1, 1, 0, 0, 400, 400, 0)
 
 
 def test_an_observable_that_is_constant_within_each_dataset_is_converged():
     """For example the same droplet in all networks of one dataset and none elsewhere."""
     draws = np.repeat((DATASET == 3).astype(float)[:, None], 10, axis=1)
     found = diagnosed(draws, DATASET, STARTS)
-    assert found == (1, 1, 0, 400, 400, 0)
+    assert found == (1, 1, 0, 0, 400, 400, 0)
 
 
 def test_networks_frozen_at_different_values_are_not_converged():

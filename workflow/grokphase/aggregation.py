@@ -227,7 +227,8 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     With control variates the datasets' means are regressed on statistics of their training sets
     whose population values are zero, and the mean is that of what remains: the same expectation,
     without the part of the spread that those statistics explain. At the paper's size that is
-    95 % of the variance of the linear overlap. Errors count the degrees of freedom spent.
+    95 % of the variance of the linear overlap. Errors count the degrees of freedom spent and the
+    distance of the variates' means from zero.
 
     Source: Owen, Monte Carlo theory, methods and examples (2013), section 8.9.
     """
@@ -237,6 +238,9 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     usable = specification.control_variates and len(datasets) >= 3 * (variates.shape[1] + 1)
     design = np.column_stack([np.ones(len(datasets)), *(variates.T if usable else ())])
     freedom = len(datasets) - design.shape[1]
+    # Variance of the mean over that of one dataset; without variates 1 / number of datasets.
+    leverage = np.linalg.inv(design.T @ design)[0, 0]
+    inflation = np.sqrt((len(datasets) - 1) / freedom * leverage * len(datasets))
     rows = []
     for name, chains in networks.draws.items():
         raw = _group_means(chains.mean, networks.dataset)
@@ -244,14 +248,13 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
         adjusted = raw - design[:, 1:] @ coefficients[1:]
         variance = np.sum((adjusted - adjusted.mean()) ** 2) / freedom
         by_subset = _group_means(adjusted, subsets)
-        spent = np.sqrt((len(datasets) - 1) / freedom)
         rows.append(
             {
                 "observable": name,
                 "mean": adjusted.mean(),
                 "raw_mean": raw.mean(),
-                "subset_error": spent * by_subset.std(ddof=1) / np.sqrt(len(by_subset)),
-                "dataset_error": np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]),
+                "subset_error": inflation * by_subset.std(ddof=1) / np.sqrt(len(by_subset)),
+                "dataset_error": np.sqrt(variance * leverage),
                 "dataset_spread": raw.std(ddof=1),
                 "network_spread": np.sqrt(chains.variance.mean()),
             }
@@ -298,6 +301,11 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
         failures.append(
             f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}, its starts "
             f"differ by {one.start_difference:.1f} standard errors"
+        )
+    if not abs(one.drift) <= bounds.drift:
+        failures.append(
+            f"{name} drifts: the second half of its draws differs from the first by "
+            f"{one.drift:.1f} standard errors"
         )
     for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
         if not value >= bounds.ess:

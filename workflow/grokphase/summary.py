@@ -31,22 +31,23 @@ def summarise(
         "",
         f"{len(rows) - len(failed)} of {len(rows)} points converged. Worst over the observables:",
         "",
-        "| point | acceptance | nested R-hat | starts differ | R-hat | bulk ESS | tail ESS "
-        "| problems |",
-        "|---|---|---|---|---|---|---|---|",
+        "| point | acceptance | nested R-hat | starts differ | drift | R-hat "
+        "| bulk ESS | tail ESS | problems |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         extremes = [
             max(row[f"nested_rhat_{name}"] for name in observables),
             max((row[f"start_difference_{name}"] for name in observables), key=abs),
+            max((row[f"drift_{name}"] for name in observables), key=abs),
             max(row[f"rhat_{name}"] for name in observables),
             min(row[f"ess_bulk_{name}"] for name in observables),
             min(row[f"ess_tail_{name}"] for name in observables),
         ]
         lines.append(
             f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | "
-            f"{extremes[1]:+.1f} | {extremes[2]:.3f} | "
-            f"{extremes[3]:.0f} | {extremes[4]:.0f} | {row['problems']} |"
+            f"{extremes[1]:+.1f} | {extremes[2]:+.1f} | {extremes[3]:.3f} | "
+            f"{extremes[4]:.0f} | {extremes[5]:.0f} | {row['problems']} |"
         )
     with replaced(page) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

@@ -11,15 +11,19 @@ standard errors, which come from the differences within datasets. Plain R-hat ov
 chains measures mainly how far one chain has mixed, which the average over the ensemble does not
 need. Of long chains, what `chains` keeps is diagnosed.
 
+Starts that agree may still move together, as from states that both have too many droplets; this
+shows as a drift between the halves of the draws, as far as the draws' own fluctuations let it.
+
 Sources: Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16, 667 (2021);
 Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman, Bayesian Analysis 20 (2025).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
+from scipy import stats
 
 from grokphase.sampling.chains import Chains
 
@@ -30,6 +34,9 @@ class Diagnostics(NamedTuple):
     rhat, nested_rhat : 1 at convergence.
     start_difference : mean of planted less mean of prior starts, in its standard errors over
         datasets; nan with fewer than three datasets that have both.
+    drift : mean of the second less mean of the first half of the draws, in its standard errors over
+        networks of the same kind of start, as the normal deviate of the same probability: with few
+        networks Student's t is larger by chance. nan with one network of every kind.
     ess_bulk, ess_tail : effective number of draws of the whole ensemble.
     mcse : Monte Carlo standard error of the mean, in the observable's unit; the spread between
         datasets is not part of it.
@@ -38,6 +45,7 @@ class Diagnostics(NamedTuple):
     rhat: float
     nested_rhat: float
     start_difference: float
+    drift: float
     ess_bulk: float
     ess_tail: float
     mcse: float
@@ -54,12 +62,12 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     draws = chains.thinned
     networks, length = draws.shape
     if length < 4 or networks < 2:
-        return Diagnostics(*[float("nan")] * 6)
+        return Diagnostics(*[float("nan")] * len(Diagnostics._fields))
     deviations = _about_dataset_means(draws, datasets)
     if np.ptp(deviations) == 0:
         # For example no droplet in any network: equal everywhere, hence converged.
         size = float(draws.size)
-        return Diagnostics(1.0, 1.0, 0.0, size, size, 0.0)
+        return Diagnostics(1.0, 1.0, 0.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
     batch_deviations = _about_dataset_means(chains.batch_means, datasets)
@@ -67,6 +75,7 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         rhat=rhat,
         nested_rhat=_nested_rhat(deviations, np.array([kinds.index(s) for s in starts]), rhat),
         start_difference=_start_difference(chains.mean, datasets, np.array(starts)),
+        drift=_drift(chains.half_means, np.array(starts)),
         ess_bulk=float(array_stats.ess(deviations, method="bulk")),
         ess_tail=float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
         mcse=float(array_stats.mcse(batch_deviations, method="mean")),
@@ -121,7 +130,25 @@ def _start_difference(
         for d in both
     ]
     error = np.std(differences, ddof=1) / np.sqrt(len(both))
-    difference = np.mean(differences)
+    return _in_errors(np.mean(differences), error)
+
+
+def _drift(half_means: NDArray[np.float64], starts: NDArray[np.str_]) -> float:
+    """Mean of the second less that of the first half, over its standard error between networks.
+
+    The spread is that within each kind of start: kinds that approach each other inflate nothing.
+    """
+    steps = half_means[:, 1] - half_means[:, 0]
+    kinds = [steps[starts == kind] for kind in np.unique(starts)]
+    freedom = len(steps) - len(kinds)
+    if freedom < 1:
+        return float("nan")
+    squares = sum(np.sum((kind - kind.mean()) ** 2) for kind in kinds)
+    t = _in_errors(steps.mean(), np.sqrt(squares / freedom / len(steps)))
+    return float(np.copysign(stats.norm.isf(stats.t.sf(abs(t), freedom)), t))
+
+
+def _in_errors(difference: np.floating[Any], error: np.floating[Any]) -> float:
     if error == 0:
         return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
     return float(difference / error)

@@ -54,6 +54,10 @@ class Convergence(BaseModel):
         description="Difference between the kinds of start, in standard errors, up to which a "
         "larger nested R-hat is put down to chance.",
     )
+    drift: Positive = Field(
+        default=4.0,
+        description="Largest difference between the halves of the draws, in standard errors.",
+    )
     ess: Positive = Field(
         default=50,
         description="Smallest effective sample size, bulk and tail, of all networks together; "

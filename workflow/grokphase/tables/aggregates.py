@@ -47,11 +47,19 @@ dataset_spread : standard deviation of the raw values between datasets.
 network_spread : standard deviation of one network's draws.
 """
 
-DIAGNOSTIC_NAMES = ("rhat", "nested_rhat", "start_difference", "ess_bulk", "ess_tail", "mcse")
+DIAGNOSTIC_NAMES = (
+    "rhat",
+    "nested_rhat",
+    "start_difference",
+    "drift",
+    "ess_bulk",
+    "ess_tail",
+    "mcse",
+)
 
 
 def diagnostics(observables: tuple[str, ...]) -> pa.Schema:
-    """One row per point: six diagnostics per observable, the acceptance and a verdict.
+    """One row per point: the diagnostics of every observable, the acceptance and a verdict.
 
     problems : what is outside the configured bounds, empty if converged.
     """
