@@ -18,7 +18,7 @@ from grokphase.layout import (
 )
 from grokphase.layout import range_name
 from grokphase import resources, slurm
-from grokphase.provenance import code_digest
+from grokphase.provenance import code_digest, training_modules
 from grokphase.resources import memory_request, time_request
 
 PYTHON = sys.executable
@@ -128,12 +128,7 @@ def figure_files(name):
 def training_code(wildcards):
     """Digest of the code that decides the trajectories of an experiment's networks."""
     one = CONFIG.experiments[wildcards.experiment]
-    return code_digest(
-        "grokphase.training",
-        f"grokphase.models.{one.model}",
-        f"grokphase.models.{one.model}_moves",
-        f"grokphase.sampling.kernels.{one.sampler.kernel}",
-    )
+    return code_digest(*training_modules(one.model, one.sampler.kernel))
 
 
 # Snakemake asks for the parameters and resources of a job several times, and the shards of a point

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokphase import datasets as datasets_module
 from grokphase import training
-from grokphase.datasets import write_dataset
+from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.checkpoint import Checkpoint
@@ -80,12 +81,13 @@ def train(tmp_path, datasets):
     """Train on some datasets and return the path of the shard; each shard has a folder of its own
     for checkpoints."""
 
-    def run(spec, indices=(0, 1, 2), name="shard", **options):
+    def run(spec, indices=(0, 1, 2), name="shard", code_digest="", **options):
         training.train(
             spec,
             {index: datasets[index] for index in indices},
             tmp_path / name,
             tmp_path / f"checkpoints of {name}",
+            code_digest,
             **options,
         )
         return tmp_path / name
@@ -130,13 +132,17 @@ def test_a_shard_is_a_function_of_its_specification(train):
 
 
 @pytest.mark.parametrize("change", [{"experiment": "f"}, {"seed": 4}, {"point": "noise~0.6"}])
-def test_another_identity_gives_other_noise(train, tmp_path, datasets, change):
-    """The same parameters, data and starts from zero data overlap: only the keys differ."""
+def test_another_identity_gives_other_noise(train, tmp_path, monkeypatch, change):
+    """On the very same data: only the keys differ."""
     first = rows(train(specification(), (0,)))
     changed = specification(**change)
     identity = {"experiment": changed.experiment, "seed": changed.seed, "dataset": 0}
+    same = generate_dataset(
+        DatasetSpecification(experiment="e", seed=3, dataset=0, input_dim=3, train_size=6)
+    )
+    monkeypatch.setattr(datasets_module, "generate_dataset", lambda specification: same)
     write_dataset(DatasetSpecification(input_dim=3, train_size=6, **identity), tmp_path / "0.npz")
-    training.train(changed, {0: tmp_path / "0.npz"}, tmp_path / "other", tmp_path)
+    training.train(changed, {0: tmp_path / "0.npz"}, tmp_path / "other", tmp_path, "")
     other = rows(tmp_path / "other")
     for key, row in first.items():
         assert row["weight_norm"][0] != other[key]["weight_norm"][0]
@@ -192,12 +198,15 @@ def stop_after_saves(monkeypatch, number):
     monkeypatch.setattr(Checkpoint, "save", save_and_stop)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [*KERNELS, "with sweeps"])
 def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
     train, small_blocks, monkeypatch, tmp_path, name
 ):
     """Each attempt gets one block further; its shard is that of an uninterrupted run."""
-    spec = specification(kernel=KERNELS[name])
+    if name in KERNELS:
+        spec = specification(kernel=KERNELS[name])
+    else:
+        spec = specification(neuron_sweeps=1)
     expected = train(spec, (0, 1), "uninterrupted").read_bytes()
     # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2), and the
     # state in which both are finished.
@@ -332,7 +341,7 @@ def test_a_truncated_dataset_is_refused(tmp_path, datasets):
     content = datasets[0].read_bytes()
     (tmp_path / "0.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(GrokphaseError, match=r"0\.npz is truncated or damaged"):
-        training.train(specification(), {0: tmp_path / "0.npz"}, tmp_path / "s", tmp_path)
+        training.train(specification(), {0: tmp_path / "0.npz"}, tmp_path / "s", tmp_path, "")
 
 
 # --- counts of overlaps ---------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def test_training_sweeps_where_the_configuration_says_so(tmp_path):
             networks=Networks(prior=1, planted=0),
             planted=PlantedWaves(),
         )
-        training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path)
+        training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
         observables = OBSERVABLES["modular_addition"]
         table = read_table(tmp_path / "shard", shards.schema(observables, "modular_addition"))
         droplets[sweeps] = table["droplets_per_neuron"].to_pylist()[0][-1]

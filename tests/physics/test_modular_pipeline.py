@@ -9,10 +9,16 @@ from grokphase.datasets import generate_dataset, read_dataset, write_dataset
 from grokphase.layout import AGGREGATES
 from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
+from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence
 from grokphase.specifications.dataset import PairOrderSpecification
 from grokphase.specifications.theory import ModularTheory, ModularTheorySpecification
-from grokphase.specifications.training import Networks, PlantedWaves, TrainingSpecification
+from grokphase.specifications.training import (
+    Annealing,
+    Networks,
+    PlantedWaves,
+    TrainingSpecification,
+)
 from grokphase.storage import read_table
 from grokphase.tables import modular_aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
@@ -24,6 +30,7 @@ TINY = ModularAddition(
     prime=7, width=12, readout_variance=1e-5, sextic_decay=4.0, noise=1e-4, train_fraction=0.6
 )
 NETWORKS = Networks(prior=1, planted=1)
+HAMILTONIAN = {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 4}
 
 
 def specification(**changes):
@@ -33,7 +40,7 @@ def specification(**changes):
         "point": "noise~0.0001",
         "model": "modular_addition",
         "parameters": TINY,
-        "kernel": {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 4},
+        "kernel": HAMILTONIAN,
         "burn_in": 4,
         "draws": 6,
         "thin": 1,
@@ -54,7 +61,7 @@ def shard_files(tmp_path_factory):
     for dataset in range(2):
         write_dataset(order(dataset), folder / f"{dataset}.npz")
         files.append(folder / f"{dataset}.parquet")
-        training.train(specification(), {dataset: folder / f"{dataset}.npz"}, files[-1], folder)
+        training.train(specification(), {dataset: folder / f"{dataset}.npz"}, files[-1], folder, "")
     return files
 
 
@@ -67,6 +74,46 @@ def test_pair_order_is_a_permutation_of_its_own(tmp_path):
     np.testing.assert_array_equal(read_dataset(tmp_path / "x.npz", order(0)).rank, rank)
     trained = int(model.load_data(TINY, generate_dataset(order(0))).mask.sum())
     assert trained == round(0.6 * 49)
+
+
+class Interrupted(BaseException):
+    """The process is stopped."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"neuron_sweeps": 1},
+        {"collapsed_readout": True, "kernel": HAMILTONIAN | {"metropolis": False}},
+        {
+            "networks": Networks(prior=0, planted=0, cooled=1, heated=1),
+            "annealing": Annealing(highest_noise=3e-4, lowest_noise=5e-5),
+        },
+    ],
+    ids=["sweeps", "collapsed", "annealed"],
+)
+def test_a_run_interrupted_at_every_block_gives_the_same_bytes(tmp_path, monkeypatch, changes):
+    """Blocks of three draws; each attempt is stopped after one more checkpoint."""
+    whole = TINY.model_copy(update={"train_fraction": 1.0})
+    spec = specification(parameters=whole, **changes)
+    write_dataset(order(0), tmp_path / "0.npz")
+    monkeypatch.setattr(training, "block_size", lambda *arguments: 3)
+    data = {0: tmp_path / "0.npz"}
+    training.train(spec, data, tmp_path / "expected", tmp_path / "one", "")
+    save = Checkpoint.save
+
+    def save_and_stop(self, arrays):
+        save(self, arrays)
+        raise Interrupted
+
+    # Two blocks of burn-in (3 + 1 draws), two of draws, and the finished state.
+    monkeypatch.setattr(Checkpoint, "save", save_and_stop)
+    for _ in range(5):
+        with pytest.raises(Interrupted):
+            training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0)
+    assert not (tmp_path / "resumed").exists()
+    training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0)
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
 def test_shards_hold_finite_observables_and_every_mode(shard_files):
@@ -83,7 +130,7 @@ def test_shards_hold_finite_observables_and_every_mode(shard_files):
 
 def test_aggregates_of_both_starts(shard_files, tmp_path):
     wanted = AggregationSpecification(
-        point="p",
+        point="noise~0.0001",
         model="modular_addition",
         datasets=2,
         networks_per_dataset=2,

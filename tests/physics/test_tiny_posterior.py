@@ -231,7 +231,7 @@ def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path, step_si
         networks=Networks(prior=100, planted=100),
         planted=PlantedStart(),
     )
-    train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path)
+    train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
     table = read_table(tmp_path / "shard", shards.schema(OBSERVABLES["teacher_student"]))
     counts = np.stack(table["overlap_counts"].to_numpy())
     assert (counts.sum(axis=1) == 40).all()

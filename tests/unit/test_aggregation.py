@@ -320,7 +320,7 @@ def test_outputs_of_known_numbers():
 # --- the whole stage ------------------------------------------------------------------------------
 
 
-def write_shard(path, datasets, shift=0.0, seed=0, length=60):
+def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"):
     """Two networks per dataset of white noise; planted ones moved by `shift`."""
     generator = np.random.default_rng(seed)
     columns = {name: [] for name in shards.schema(OBSERVED).names}
@@ -336,7 +336,8 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60):
                 columns[name].append(draws + shift * (start == "planted"))
             columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
             columns["expected_overlap_counts"].append([])
-    write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED)), {})
+    table = pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED))
+    write_table(path, table, {"specification": {"point": point}})
     return path
 
 
@@ -380,6 +381,13 @@ def test_starts_that_disagree_are_reported(tmp_path, caplog):
 def test_shards_with_other_networks_are_refused(tmp_path, datasets):
     with pytest.raises(GrokphaseError, match=r"2 networks of each of 4 datasets are wanted"):
         run(tmp_path, [write_shard(tmp_path / "a", datasets)])
+
+
+def test_shards_of_another_point_are_refused(tmp_path):
+    files = [write_shard(tmp_path / "a", range(2))]
+    files.append(write_shard(tmp_path / "b", range(2, 4), point="noise~0.2"))
+    with pytest.raises(GrokphaseError, match=r"/b holds networks of the point noise~0.2, not of"):
+        run(tmp_path, files)
 
 
 def test_a_damaged_shard_is_named(tmp_path):

@@ -160,8 +160,22 @@ MISTAKES = {
         "figures.fig1.select.noise: 0.13 is not among the swept values [0.1, ",
     ),
     "selected parameter not swept": (
-        {"figures.fig1.select": {"nose": [0.1]}},
+        {"figures.fig1.select": {"nose": [0.1], "cubic_strength": [-0.3]}},
         "figures.fig1.select.nose: there is no swept parameter 'nose'; did you mean 'noise'?",
+    ),
+    "several lines in a figure of one": (
+        {"figures.fig1.select": {"cubic_strength": [-0.2, -0.3]}},
+        "figures.fig1: fig1 draws one cubic_strength, and here are 2: choose with "
+        "figures.fig1.select.cubic_strength, such as [-0.2]",
+    ),
+    "nothing selected for a figure of one line": (
+        {"figures.fig1.select": ABSENT},
+        "figures.fig1: fig1 draws one cubic_strength, and here are 4: choose with ",
+    ),
+    "swept size of the datasets": (
+        {f"{E}.parameters.train_size": ABSENT, f"{E}.sweep.train_size": [1000],
+         "figures": {}},
+        f"{E}: sweep.train_size: points share their datasets, so train_size cannot be swept; make ",
     ),
     "nothing selected": ({"figures.fig1.select.noise": []}, "figures.fig1.select.noise: "),
     "too many baselines": (

@@ -117,12 +117,47 @@ def test_a_figure_of_the_other_model_is_refused():
         load_config(raw | {"figures": {"fig1": {"experiment": "e"}}})
 
 
-def test_a_figure_of_networks_is_refused_for_theory_alone():
-    figures = {"modular_network": {"experiment": "e"}}
-    raw = {"experiments": {"e": TRAINED}, "scales": {"paper": {}}, "figures": figures}
-    assert load_config(raw).figures
-    with pytest.raises(GrokphaseError, match=r"modular_network draws sampled networks, but e is"):
-        load_config(raw | {"experiments": {"e": SMALL}})
+@pytest.mark.parametrize(
+    ("figure", "networks", "message"),
+    [
+        ("modular_network", None, "draws networks started prior or planted, and e has none: set "),
+        ("modular_features", {"prior": 0}, "draws networks started prior, and e has none: set "),
+        ("modular_hysteresis", {}, "draws networks started cooled or heated, and e has none: set "),
+        ("modular_features", {"planted": 0}, None),
+    ],
+)
+def test_a_figure_needs_the_networks_it_draws(figure, networks, message):
+    raw = {"figures": {figure: {"experiment": "e"}}, "scales": {"paper": {}}}
+    raw["experiments"] = {"e": SMALL if networks is None else TRAINED | {"networks": networks}}
+    if message is None:
+        assert load_config(raw).figures
+        return
+    with pytest.raises(GrokphaseError, match=f"figures.{figure}.experiment: {figure} {message}"):
+        load_config(raw)
+
+
+def test_selected_counts_stay_counts():
+    """A selection of an integer parameter gives the points of the sweep."""
+    raw = {"scales": {"paper": {}}, "experiments": {"e": copy.deepcopy(SMALL)}}
+    del raw["experiments"]["e"]["parameters"]["prime"]
+    raw["experiments"]["e"]["sweep"]["prime"] = [5, 7, 11]
+    raw["figures"] = {"modular_spectrum": {"experiment": "e", "select": {"prime": [11, 7]}}}
+    config = load_config(raw)
+    found = config.figure("modular_spectrum").lines
+    assert list(found) == ["prime~7", "prime~11"]
+    assert set(found) <= set(config.experiments["e"].slices())
+
+
+def test_networks_need_datasets_for_every_subset():
+    with pytest.raises(GrokphaseError, match="the networks of 1 datasets do not split evenly over"):
+        load(TRAINED, datasets=None)
+    with pytest.raises(GrokphaseError, match=r"of 2 datasets do not .* over 5 subsets"):
+        load(TRAINED, subsets=None)
+
+
+def test_a_huge_modulus_is_refused_at_once():
+    with pytest.raises(GrokphaseError, match=r"prime: .*less than or equal to 1000000"):
+        load(TRAINED, parameters__prime=10**18 + 9)
 
 
 ANNEALED = TRAINED | {

@@ -19,12 +19,7 @@ MODEL = "grokphase.models.teacher_student"
 STAGES = {
     "dataset": ("grokphase.datasets",),
     **{
-        f"train {name}": (
-            "grokphase.training",
-            MODEL,
-            f"{MODEL}_moves",
-            f"grokphase.sampling.kernels.{name}",
-        )
+        f"train {name}": provenance.training_modules("teacher_student", name)
         for name in kernels.names()
     },
     "aggregate": ("grokphase.aggregation",),
@@ -93,7 +88,8 @@ def test_the_stages_here_are_those_of_the_rules():
     by_model = [
         f"grokphase.{one['teacher_student']}" for one in (AGGREGATION_STAGES, THEORY_STAGES)
     ]
-    assert named | set(by_model) == {modules[0] for modules in STAGES.values()}
+    assert "code_digest(*training_modules(" in text
+    assert named | {"grokphase.training", *by_model} == {modules[0] for modules in STAGES.values()}
 
 
 def test_the_models_do_not_share_the_code_of_their_stages(code, before):

@@ -163,7 +163,7 @@ def test_the_commands_of_the_readme_exist():
 def test_figures_passes_targets_and_options_to_snakemake(
     monkeypatch, terminal, options, cores, targets
 ):
-    """Progress bars are asked for on a terminal, by an option that takes no target for its value."""
+    """On a terminal progress bars are asked for, by an option that does not swallow a target."""
     loader = importlib.machinery.SourceFileLoader("run", str(ROOT / "run"))
     script = importlib.util.module_from_spec(importlib.util.spec_from_loader("run", loader))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

@@ -13,7 +13,7 @@ from grokphase.errors import GrokphaseError
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
-from grokphase.storage import iterate_rows, read_table, write_table
+from grokphase.storage import iterate_rows, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
 
@@ -59,7 +59,7 @@ def aggregate(
     observables = OBSERVABLES[specification.model]
     assert specification.histogram is not None
     networks = as_networks(read_shards(specification, shard_files), specification.model)
-    provenance = specification.model_dump(mode="json")
+    settings = specification.model_dump(mode="json")
     write_table(
         histogram_file,
         histogram(
@@ -68,12 +68,12 @@ def aggregate(
             subsets_of(networks.dataset, specification),
             specification.histogram,
         ),
-        provenance,
+        settings,
     )
-    write_table(outputs_file, outputs(networks, specification), provenance)
+    write_table(outputs_file, outputs(networks, specification), settings)
     table = diagnostics(networks, specification, observables)
     report(table)
-    write_table(diagnostics_file, table, provenance)
+    write_table(diagnostics_file, table, settings)
 
 
 def report(diagnostics: pa.Table) -> None:
@@ -94,6 +94,13 @@ def read_shards(specification: AggregationSpecification, files: list[Path]) -> S
     schema = shards.schema(observables, specification.model)
     columns = [name for name in schema.names if name not in observables]
     table = pa.concat_tables([read_table(path, schema, columns) for path in files])
+    for path in files:
+        point = provenance(path).get("specification", {}).get("point")
+        if point != specification.point:
+            raise GrokphaseError(
+                f"{path} holds networks of the point {point}, not of {specification.point}; "
+                "delete it and run again"
+            )
     order = pc.sort_indices(table, [("dataset", "ascending"), ("start", "descending")])
     table = table.take(order)
     dataset = table["dataset"].to_numpy()

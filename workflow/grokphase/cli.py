@@ -175,7 +175,9 @@ def dataset(
     show_default=True,
     help="Threads JAX computes with on a CPU.",
 )
-@click.option("--code-digest", default="", help="Version of the code, part of the provenance.")
+@click.option(
+    "--code-digest", help="Version of the code, part of the provenance.  [default: as it is now]"
+)
 def train(
     config: Path,
     scale: str,
@@ -188,7 +190,7 @@ def train(
     checkpoints: Path | None,
     checkpoint_seconds: float,
     threads: int,
-    code_digest: str,
+    code_digest: str | None,
 ) -> None:
     """Train the networks of one point of a sweep on a range of datasets, and write one shard.
 
@@ -210,6 +212,7 @@ def train(
           --point noise~0.25/cubic_strength~-0.3 --datasets 0-0
     """
     _configure_jax(threads, Path(Layout(scale).root))
+    from grokphase import provenance
     from grokphase.training import train as run
 
     if specification is None:
@@ -230,12 +233,13 @@ def train(
         raise GrokphaseError(
             f"--dataset-files names {len(files)} files for the {len(indices)} datasets {datasets}"
         )
+    modules = provenance.training_modules(wanted.model, wanted.kernel["kernel"])
     run(
         wanted,
         dict(zip(indices, files, strict=True)),
         output or Path(layout.shard(wanted.experiment, wanted.point, range_name(indices))),
         checkpoints or Path(layout.checkpoints(wanted.experiment)),
-        code_digest,
+        code_digest or provenance.code_digest(*modules),
         checkpoint_seconds,
     )
 

@@ -20,6 +20,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NamedTuple,
     Self,
     TypeAlias,
     Union,
@@ -85,32 +86,33 @@ def figure_names() -> list[str]:
     return sorted(p.stem for p in _FIGURES.glob("*.py") if p.stem not in {"__init__", "style"})
 
 
-def _figure_constants(name: str, constant: str) -> list[Any]:
-    """Values given to a constant in a figure's module, which is not imported."""
-    tree = ast.parse((_FIGURES / f"{name}.py").read_text())
-    return [
-        node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and any(isinstance(target, ast.Name) and target.id == constant for target in node.targets)
-    ]
+class Drawing(NamedTuple):
+    """What a figure's module says it can draw, in constants of these names in upper case.
+
+    model : the model of its experiments.
+    varies : swept parameters of which it draws several values.
+    starts : kinds of start of which it needs one; none if theory alone is enough.
+    """
+
+    model: str
+    varies: tuple[str, ...] = ("noise",)
+    starts: tuple[str, ...] = ()
 
 
-def draws_networks(name: str) -> bool:
-    """Whether a figure cannot be drawn from theory alone: DRAWS_NETWORKS = True in its module."""
-    return _figure_constants(name, "DRAWS_NETWORKS") == [True]
-
-
-def figure_model(name: str) -> str:
-    """The model that a figure draws: the constant MODEL of its module."""
-    values = _figure_constants(name, "MODEL")
-    if len(values) != 1:
+def figure_drawing(name: str) -> Drawing:
+    """The constants MODEL, VARIES and STARTS of a figure's module, which is not imported."""
+    found: dict[str, Any] = {}
+    for node in ast.parse((_FIGURES / f"{name}.py").read_text()).body:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and target.id in ("MODEL", "VARIES", "STARTS"):
+                    found[target.id.lower()] = ast.literal_eval(node.value)
+    if found.get("model") not in EXPERIMENTS:
         raise GrokphaseError(
-            f"figures/{name}.py must say which model it draws, once: MODEL = "
+            f"figures/{name}.py must say which model it draws: MODEL = "
             + " or ".join(repr(model) for model in EXPERIMENTS)
         )
-    return str(values[0])
+    return Drawing(**found)
 
 
 class Schedule(BaseModel):
@@ -221,7 +223,12 @@ class BaseExperiment(BaseModel):
 
     def points(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every point whose swept values are among those selected."""
-        return self._points(self.swept() | dict(select)) if select else self._all_points
+        if not select:
+            return self._all_points
+        swept = self.swept().items()
+        return self._points(
+            {n: [v for v in every if v in select.get(n, every)] for n, every in swept}
+        )
 
     def _points(self, swept: Mapping[str, list[Any]]) -> dict[str, Any]:
         fixed = self.parameters.model_dump(exclude_none=True)
@@ -269,11 +276,16 @@ class TeacherStudentExperiment(BaseExperiment):
     def contradictions(raw: Mapping[str, Any]) -> list[str]:
         """Settings of the file that contradict one another, beyond those of every experiment."""
         problems = []
-        networks = {"prior": 1, "planted": 1} | dict(_mapping(raw.get("networks")))
         if _mapping(raw.get("sampler")).get("collapsed_readout"):
             problems.append("sampler.collapsed_readout is for modular_addition only: remove it")
-        if not any(networks.values()):
+        if not any(_networks(raw).values()):
             problems.append("networks.prior and networks.planted are both 0: train at least one")
+        problems += [
+            f"sweep.{size}: points share their datasets, so {size} cannot be swept; make an "
+            "experiment of its own for each value"
+            for size in ("input_dim", "train_size")
+            if size in _mapping(raw.get("sweep"))
+        ]
         bins = {"bin_width": 0.05, "bins": 61} | dict(_mapping(raw.get("histogram")))
         if _is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
             limit = bins["bins"] * bins["bin_width"] / 2
@@ -309,7 +321,7 @@ class ModularAdditionExperiment(BaseExperiment):
     @staticmethod
     def contradictions(raw: Mapping[str, Any]) -> list[str]:
         """Settings of the file that contradict one another, beyond those of every experiment."""
-        trains = _trains(raw)
+        trains = any(_networks(raw).values())
         if trains and raw.get("sampler") is None:
             return ["sampler is missing: the networks need one"]
         if not trains and raw.get("sampler") is not None:
@@ -431,7 +443,7 @@ class Config(BaseModel):
     def warnings(self) -> list[str]:
         """What is accepted but limits what the results mean."""
         return [
-            f"experiments.{name}: prime={prime} is not prime; claims that need a prime are disabled"
+            f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
             for name, one in self.experiments.items()
             if isinstance(one, ModularAdditionExperiment)
             for prime in dict.fromkeys(point.prime for point in one.points().values())
@@ -626,8 +638,12 @@ def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
             problems.append(f"sweep.{name} repeats a value")
     if swept.get("noise") is None and fixed.get("noise") is not None:
         problems.append("noise must be swept: give sweep.noise as a list, even of one value")
-    datasets, subsets = raw.get("datasets"), raw.get("subsets", 5)
-    if _is_count(datasets) and _is_count(subsets) and datasets % subsets:
+    fields = kind.model_fields
+    datasets, subsets = (
+        raw.get(name, fields[name].get_default()) for name in ("datasets", "subsets")
+    )
+    counted = _is_count(datasets) and _is_count(subsets)
+    if any(_networks(raw).values()) and counted and datasets % subsets:
         problems.append(
             f"the networks of {datasets} datasets do not split evenly over {subsets} subsets: "
             "make datasets a multiple of subsets"
@@ -637,8 +653,8 @@ def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
 
 def _annealing_problems(raw: Mapping[str, Any]) -> list[str]:
     """Whether annealed networks have somewhere to begin, beyond every noise of the sweep."""
-    networks, annealing = _mapping(raw.get("networks")), raw.get("annealing")
-    annealed = [kind for kind in ("cooled", "heated") if _is_count(networks.get(kind))]
+    networks, annealing = _networks(raw), raw.get("annealing")
+    annealed = [kind for kind in ("cooled", "heated") if networks[kind]]
     if annealing is None:
         return [
             f"annealing is missing: networks.{kind} need its highest_noise and lowest_noise"
@@ -673,17 +689,9 @@ def _figure_problems(
         return [*problems, _unknown(where, drawn, "experiment", experiments)]
     experiment = _mapping(experiments[drawn])
     model = experiment.get("model")
-    known = name in figure_names() and isinstance(model, str) and model in EXPERIMENTS
-    if known and model != figure_model(name):
-        problems.append(
-            f"figures.{name}.experiment: {name} draws experiments of the model "
-            f"{figure_model(name)}, but {drawn} is of {model}"
-        )
-    elif known and draws_networks(name) and not _trains(experiment):
-        problems.append(
-            f"figures.{name}.experiment: {name} draws sampled networks, but {drawn} is theory "
-            f"only; give experiments.{drawn} networks and a sampler, or draw another experiment"
-        )
+    selected = _mapping(raw.get("select"))
+    if name in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
+        problems += _drawing_problems(name, drawn, experiment, selected)
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
     if baseline and experiment.get("model") == "modular_addition":
         problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
@@ -694,7 +702,7 @@ def _figure_problems(
     if drawn in broken:
         return problems
     swept = {k: v for k, v in _mapping(experiment.get("sweep")).items() if isinstance(v, list)}
-    for parameter, values in _mapping(raw.get("select")).items():
+    for parameter, values in selected.items():
         where = f"figures.{name}.select.{parameter}"
         if parameter not in swept:
             problems.append(_unknown(where, str(parameter), "swept parameter", swept))
@@ -707,10 +715,45 @@ def _figure_problems(
     return problems
 
 
-def _trains(experiment: Mapping[str, Any]) -> bool:
-    """Whether an experiment as written samples networks."""
-    default = experiment.get("model") == "teacher_student" and "networks" not in experiment
-    return default or any(_is_count(n) for n in _mapping(experiment.get("networks")).values())
+def _drawing_problems(
+    name: str, drawn: str, experiment: Mapping[str, Any], selected: Mapping[str, Any]
+) -> list[str]:
+    """Whether a figure can draw an experiment of a known model."""
+    drawing = figure_drawing(name)
+    where = f"figures.{name}"
+    if experiment["model"] != drawing.model:
+        return [
+            f"{where}.experiment: {name} draws experiments of the model {drawing.model}, but "
+            f"{drawn} is of {experiment['model']}"
+        ]
+    problems = []
+    networks = _networks(experiment)
+    if drawing.starts and not any(networks[kind] for kind in drawing.starts):
+        problems.append(
+            f"{where}.experiment: {name} draws networks started {' or '.join(drawing.starts)}, and "
+            f"{drawn} has none: set experiments.{drawn}.networks.{drawing.starts[0]}, or draw "
+            "another experiment"
+        )
+    swept = _mapping(experiment.get("sweep"))
+    for parameter in EXPERIMENTS[drawing.model].parameters_type.model_fields:
+        values = swept.get(parameter)
+        shown = selected.get(parameter, values)
+        if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
+            problems.append(
+                f"{where}: {name} draws one {parameter}, and here are {len(shown)}: choose with "
+                f"{where}.select.{parameter}, such as [{shown[0]}]"
+            )
+    return problems
+
+
+def _networks(experiment: Mapping[str, Any]) -> dict[str, int]:
+    """Kind of start -> its networks in an experiment as written; 0 where that is no number."""
+    written = experiment.get("networks")
+    if written is None and experiment.get("model") != "teacher_student":
+        written = dict.fromkeys(Networks.model_fields, 0)
+    defaults = {name: field.default for name, field in Networks.model_fields.items()}
+    counts = defaults | dict(_mapping(written))
+    return {kind: counts[kind] if _is_count(counts[kind]) else 0 for kind in defaults}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ class ModularAddition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prime: PositiveCount = Field(description="P: the modulus; an odd prime.")
+    prime: PositiveCount = Field(le=10**6, description="P: the modulus; an odd prime.")
     width: PositiveCount = Field(description="Hidden width N.")
     readout_variance: Positive = Field(
         description="sigma_a^2: each readout weight has prior variance sigma_a^2/N."

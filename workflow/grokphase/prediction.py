@@ -24,6 +24,8 @@ from grokphase.theory.teacher_student import (
 CLOSURES: tuple[Closure, ...] = ("quadrature", "gaussian_mixture")
 OVERLAP_LIMIT = 1.5
 WINDOW_STEPS = 10
+SEARCH_BEYOND = 4.0
+"""Transitions are searched from the highest noise times this to the lowest divided by it."""
 
 
 def predict(
@@ -103,12 +105,14 @@ def density_table(specification: TheorySpecification) -> pa.Table:
 def transition_table(specification: TheorySpecification) -> pa.Table:
     """Noises where GFL ends and where the mixed phase ends, and the limit's transition."""
     parameters, settings = specification.parameters, specification.theory
+    noises = (settings.lowest_noise, settings.highest_noise, *specification.noises)
     rows = []
     for name, end in (("gfl_end", False), ("mixed_end", True)):
         found = transition_noise(
             parameters,
             tau=settings.side_mass_threshold,
             end=end,
+            noise_range=(min(noises) / SEARCH_BEYOND, max(noises) * SEARCH_BEYOND),
             modes=settings.modes,
         )
         noise = float(found.noise)

@@ -30,6 +30,16 @@ def code_digest(*modules: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def training_modules(model: str, kernel: str) -> tuple[str, ...]:
+    """Modules that decide the trajectories of the networks of a model under a kernel."""
+    return (
+        f"{_PACKAGE}.training",
+        f"{_PACKAGE}.models.{model}",
+        f"{_PACKAGE}.models.{model}_moves",
+        f"{_PACKAGE}.sampling.kernels.{kernel}",
+    )
+
+
 @cache
 def imported_modules(module: str) -> tuple[str, ...]:
     """Modules of the package that `module` imports anywhere, with the packages they lie in."""

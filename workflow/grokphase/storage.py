@@ -123,10 +123,7 @@ def _checked(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise GrokphaseError(f"{path} does not exist; run the stage that writes it") from error
     except Exception as error:  # Damage can surface as almost anything.
-        raise GrokphaseError(
-            f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and "
-            "run again: only this file is made anew"
-        ) from error
+        raise _damaged(path, error) from error
     raise GrokphaseError(
         f"{path} does not have the columns this version writes (found "
         f"{', '.join(found.names)}; expected {', '.join(schema.names)}); delete it and "
@@ -134,10 +131,20 @@ def _checked(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     )
 
 
+def _damaged(path: Path, error: Exception) -> GrokphaseError:
+    return GrokphaseError(
+        f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and run again: "
+        "only this file is made anew"
+    )
+
+
 def provenance(path: Path) -> dict[str, Any]:
-    """What `write_table` recorded beside the table."""
-    metadata = pq.read_schema(path).metadata or {}
-    return json.loads(metadata.get(b"grokphase", b"{}"))
+    """What `write_table` recorded beside the table; raises GrokphaseError if that is damaged."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return dict(json.loads(metadata.get(b"grokphase", b"{}")))
+    except Exception as error:  # Damage can surface as almost anything.
+        raise _damaged(path, error) from error
 
 
 def digest(value: Any) -> str:

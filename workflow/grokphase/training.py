@@ -35,7 +35,7 @@ def train(
     dataset_files: dict[int, Path],
     output: Path,
     checkpoint_folder: Path,
-    code_digest: str = "",
+    code_digest: str,
     checkpoint_seconds: float = 30.0,
 ) -> None:
     """Train every network on the given datasets (index -> file) and write one shard.
@@ -54,6 +54,7 @@ def train(
         "specification": specification.model_dump(mode="json"),
         "datasets": sorted(dataset_files),
         "code": code_digest,
+        "arithmetic": f"JAX {jax.__version__}, {jax.default_backend()}",
     }
     checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}

@@ -1,5 +1,7 @@
 """Preprint figure 1: the action -log p(q) of the overlap, through GFL into GMFL-I."""
 
+import math
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
@@ -22,8 +24,10 @@ def draw(tables: Tables) -> Figure:
     strength = tables.histogram["cubic_strength"].iloc[0]
     colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
     converged = tables.diagnostics.set_index("noise")["converged"]
-    transitions = tables.transitions.set_index("transition")["noise"]
-    boundary, limit = transitions["gfl_end"], transitions["limit"]
+    transitions = tables.transitions.set_index("transition")
+    boundary, limit = transitions["noise"]["gfl_end"], transitions["noise"]["limit"]
+    if transitions["result"]["gfl_end"] == "already_reached":
+        boundary = math.inf
 
     figure, axes = subplots(figsize=(6.6, 4.4))
     lowest = tables.densities["binned_action"].min()
@@ -61,7 +65,7 @@ def draw(tables: Tables) -> Figure:
             Line2D([], [], color=colours[n], marker="o", label=rf"$\sigma^2 = {n:g}$")
             for n in reversed(group)
         ]
-        if title == "GFL" and boundary == boundary:
+        if title == "GFL" and math.isfinite(boundary):
             label = rf"— transition, $\sigma^2 = {boundary:.3f}$ —"
             handles.append(Line2D([], [], linestyle="none", label=label))
     if not converged.all():
@@ -69,7 +73,7 @@ def draw(tables: Tables) -> Figure:
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(
         rf"$\epsilon = {strength:g}$; lines: theory, points: sampled networks"
-        + (rf"; $\beta\to\infty$: $\sigma^2_c = {limit:.3f}$" if limit == limit else ""),
+        + (rf"; $\beta\to\infty$: $\sigma^2_c = {limit:.3f}$" if math.isfinite(limit) else ""),
         fontsize=9,
     )
     return figure

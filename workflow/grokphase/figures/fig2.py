@@ -8,6 +8,7 @@ from grokphase.drawing import Tables
 from grokphase.figures import style
 
 MODEL = "teacher_student"
+VARIES = ("noise", "cubic_strength")
 
 PANELS = (
     ("linear_overlap", r"linear component, $f\cdot H_1$"),

@@ -10,7 +10,7 @@ from grokphase.drawing import ModularTables
 from grokphase.figures import style
 
 MODEL = "modular_addition"
-DRAWS_NETWORKS = True
+STARTS = ("prior",)
 
 MOMENTS = ("start", "end")
 OPERANDS = {"first": (style.DISTINCT[0], "w_n"), "second": (style.DISTINCT[1], "v_m")}

@@ -13,7 +13,8 @@ from grokphase.figures import style
 from grokphase.figures.modular_network import START_COLOURS, START_MARKERS, START_NAMES
 
 MODEL = "modular_addition"
-DRAWS_NETWORKS = True
+VARIES = ("noise", "train_fraction")
+STARTS = ("prior", "planted")
 
 PAIRS: dict[str, tuple[str, Literal["-", "--"]]] = {
     "train": ("training pairs", "-"),

@@ -9,7 +9,7 @@ from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepanci
 from grokphase.figures.modular_network import measured
 
 MODEL = "modular_addition"
-DRAWS_NETWORKS = True
+STARTS = ("cooled", "heated")
 
 ANNEALED = {
     "cooled": ("<", style.DISTINCT[3], "networks, cooled from above"),

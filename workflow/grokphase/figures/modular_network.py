@@ -13,7 +13,7 @@ from grokphase.figures import style
 from grokphase.figures.fig3 import CLOSURE_COLOURS, closure_handles, discrepancies
 
 MODEL = "modular_addition"
-DRAWS_NETWORKS = True
+STARTS = ("prior", "planted")
 
 START_MARKERS = {"prior": "^", "planted": "v"}
 START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted start"}

@@ -9,6 +9,7 @@ from grokphase.figures import style
 from grokphase.parameters import is_prime
 
 MODEL = "modular_addition"
+VARIES = ("noise", "prime")
 
 LEVELS = ("(0,0)", "(0,k), (k,0)", "(k,k'), both non-zero")
 

@@ -54,8 +54,11 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
         return jax.tree.map(lambda p, g: p - 0.5 * h * g, momentum, gradient)
 
-    def kinetic_and_prior_energy(position: Any, momentum: Any) -> Any:
-        return 0.5 * (tree.inner(position, position) + tree.inner(momentum, momentum))
+    def half_square_difference(first: Any, second: Any) -> Any:
+        # Half of |first|^2 - |second|^2, without the cancellation of two large sums.
+        minus = jax.tree.map(lambda x, y: x - y, first, second)
+        plus = jax.tree.map(lambda x, y: x + y, first, second)
+        return 0.5 * tree.inner(minus, plus)
 
     def step(key: Any, state: State) -> tuple[State, Info]:
         momentum_key, accept_key, jitter_key, length_key = jax.random.split(key, 4)
@@ -77,9 +80,10 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         proposal, end_momentum = jax.lax.fori_loop(0, length, leapfrog, (state, momentum))
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
-        log_ratio = (state.potential - proposal.potential) + (
-            kinetic_and_prior_energy(state.position, momentum)
-            - kinetic_and_prior_energy(proposal.position, end_momentum)
+        log_ratio = (
+            (state.potential - proposal.potential)
+            + half_square_difference(state.position, proposal.position)
+            + half_square_difference(momentum, end_momentum)
         )
         # A comparison with NaN is false: a diverged trajectory is rejected.
         accept = accept_all | (jnp.log(jax.random.uniform(accept_key)) < log_ratio)
