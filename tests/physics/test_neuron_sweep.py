@@ -102,29 +102,58 @@ def test_interpolation_is_exact_for_powers_of_the_compressed_overlap(deviation):
             np.testing.assert_allclose(matrix @ at_nodes, wanted, atol=2e-6)
 
 
-def test_expected_counts_are_the_conditional_density(data):
-    """One neuron, whose density given its other weights is computed here, into the far tails."""
-    of = PARAMETERS.model_copy(update={"width": 1, "readout_variance": 0.03 / 120, "noise": 1.0})
-    data = data._replace(noise=of.noise)
-    position = model.start(jax.random.key(4), "prior", of, data, PlantedStart())
-    found = neuron_sweep.sweep(jax.random.key(5), position, of, data).expected_counts
-    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
-    weights = np.asarray(model.original_weights(position, of).weights, float)[0]
+ONE_NEURON = PARAMETERS.model_copy(
+    update={"width": 1, "readout_variance": 0.03 / 120, "noise": 1.0}
+)
+ONE_OF_THE_PAPER = TeacherStudent(
+    input_dim=150,
+    width=1,
+    train_size=3000,
+    weight_variance=0.5,
+    readout_variance=8 / 700**2,
+    noise=0.1,
+    cubic_strength=-0.3,
+)
+
+
+@pytest.mark.parametrize(
+    ("of", "learned", "seeds"),
+    [(ONE_NEURON, 0.0, 1), (ONE_OF_THE_PAPER, 0.43, 4)],
+    ids=["small", "paper"],
+)
+def test_expected_counts_are_the_conditional_density(of, learned, seeds):
+    """One neuron, whose density given its other weights is computed here, into the far tails.
+
+    At the paper's size its residual is the part of the target that is not `learned`, as measured
+    there at the lowest noise, where the density is hardest to interpolate. Averages over neurons,
+    whose errors differ in sign, are several times closer.
+    """
+    drawn = DatasetSpecification(
+        experiment="sweep", seed=3, dataset=0, input_dim=of.input_dim, train_size=of.train_size
+    )
+    data = model.load_data(of, generate_dataset(drawn))
+    data = data._replace(targets=(1 - learned) * data.targets)
     inputs, teacher = np.asarray(data.inputs, float), np.asarray(data.teacher, float)
-    fine = np.linspace(-2, 2, 4001)
-    across = inputs @ (weights - weights @ teacher * teacher)
-    phi = erf(across + fine[:, None] * (inputs @ teacher))
-    precision = 1 / of.readout_variance + (phi**2).sum(axis=1) / of.noise
-    field = phi @ np.asarray(data.targets, float) / of.noise
-    log_density = field**2 / precision / 2 - np.log(precision) / 2 - fine**2 * 50
-    density = np.exp(log_density - log_density.max())
-    density /= np.trapezoid(density, fine)
-    wanted = np.interp(neuron_sweep.FINE_CENTRES, fine, np.log(density))
-    action = -np.log(np.maximum(found[1:-1], 1e-30) / 0.005)
-    shown = -wanted < 30
-    assert shown.sum() > 200
-    assert np.abs(action + wanted)[shown].max() < 0.1
-    assert np.abs(action + wanted)[-wanted < 3].max() < 0.02
+    fine = np.linspace(-2, 2, 801)
+    for seed in range(seeds):
+        position = model.start(jax.random.key(4 + seed), "prior", of, data, PlantedStart())
+        found = neuron_sweep.sweep(jax.random.key(5), position, of, data).expected_counts
+        assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+        weights = np.asarray(model.original_weights(position, of).weights, float)[0]
+        across = inputs @ (weights - weights @ teacher * teacher)
+        phi = erf(across + fine[:, None] * (inputs @ teacher))
+        precision = 1 / of.readout_variance + (phi**2).sum(axis=1) / of.noise
+        field = phi @ np.asarray(data.targets, float) / of.noise
+        log_density = field**2 / precision / 2 - np.log(precision) / 2
+        log_density -= fine**2 / 2 * of.input_dim / of.weight_variance
+        density = np.exp(log_density - log_density.max())
+        density /= np.trapezoid(density, fine)
+        wanted = np.interp(neuron_sweep.FINE_CENTRES, fine, np.log(density))
+        action = -np.log(np.maximum(found[1:-1], 1e-30) / 0.005)
+        shown = -wanted < 25
+        assert shown.sum() > 150
+        assert np.abs(action + wanted)[shown].max() < 0.1
+        assert np.abs(action + wanted)[-wanted < 3].max() < 0.05
 
 
 def test_droplets_come_and_go(data):
