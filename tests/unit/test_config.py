@@ -147,6 +147,18 @@ MISTAKES = {
         {f"{E}.model": "student"},
         f"{E}.model: there is no model 'student'; did you mean 'teacher_student'?",
     ),
+    "unknown drawing": (
+        {"figures.mine": {"experiment": "teacher_student", "drawing": "fig11"}},
+        "figures.mine.drawing: there is no figure 'fig11'; did you mean 'fig1'?",
+    ),
+    "figure named like a rule": (
+        {"figures.all": {"experiment": "teacher_student", "drawing": "fig2"}},
+        "figures.all: 'all' cannot name a figure; use lower-case letters, digits and _, and do ",
+    ),
+    "figure that is no name": (
+        {"figures.a b": {"experiment": "teacher_student", "drawing": "fig2"}},
+        "figures.a b: 'a b' cannot name a figure; use ",
+    ),
     "unknown figure": (
         {"figures.fig11": {"experiment": "teacher_student"}},
         "figures.fig11: there is no figure 'fig11'; did you mean 'fig1'?",

@@ -77,6 +77,9 @@ from grokphase.specifications.training import (
 RESERVED_NAMES = ("figures", "logs", "benchmarks")
 """Folders of a scale that are not those of an experiment."""
 
+RULES = ("all", "dataset", "train", "aggregate", "summary", "theory", "baseline", "figure")
+"""Rules of the workflow, whose names a figure cannot have."""
+
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _FIGURES = Path(__file__).parent / "figures"
 
@@ -420,6 +423,10 @@ class Figure(BaseModel):
     model_config = _STRICT
 
     experiment: str
+    drawing: str | None = Field(
+        default=None,
+        description="Module of grokphase.figures that draws it; if absent, that of its own name.",
+    )
     select: dict[str, Annotated[list[Finite], Field(min_length=1)]] = Field(
         default={}, description="Swept parameter -> values drawn; what is not named is drawn whole."
     )
@@ -542,6 +549,7 @@ class Config(BaseModel):
         one = self.experiments[figure.experiment]
         return FigureSpecification(
             figure=name,
+            drawing=figure.drawing or name,
             experiment=figure.experiment,
             model=one.model,
             points=one.points(figure.select) if one.trains else {},
@@ -679,8 +687,15 @@ def _figure_problems(
     name: str, raw: Mapping[str, Any], experiments: Mapping[str, Any], broken: set[Any]
 ) -> list[str]:
     problems = []
-    if name not in figure_names():
-        problems.append(_unknown(f"figures.{name}", name, "figure", figure_names()))
+    drawing = raw.get("drawing") or name
+    if drawing not in figure_names():
+        where = f"figures.{name}.drawing" if raw.get("drawing") else f"figures.{name}"
+        problems.append(_unknown(where, drawing, "figure", figure_names()))
+    elif not re.fullmatch("[a-z][a-z0-9_]*", name) or name.split("_")[0] in RULES:
+        problems.append(
+            f"figures.{name}: {name!r} cannot name a figure; use lower-case letters, digits and _, "
+            f"and do not begin with {', '.join(RULES)}"
+        )
     drawn = raw.get("experiment")
     if not isinstance(drawn, str):
         return problems
@@ -690,8 +705,8 @@ def _figure_problems(
     experiment = _mapping(experiments[drawn])
     model = experiment.get("model")
     selected = _mapping(raw.get("select"))
-    if name in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
-        problems += _drawing_problems(name, drawn, experiment, selected)
+    if drawing in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
+        problems += _drawing_problems(name, figure_drawing(drawing), drawn, experiment, selected)
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
     if baseline and experiment.get("model") == "modular_addition":
         problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
@@ -716,10 +731,13 @@ def _figure_problems(
 
 
 def _drawing_problems(
-    name: str, drawn: str, experiment: Mapping[str, Any], selected: Mapping[str, Any]
+    name: str,
+    drawing: Drawing,
+    drawn: str,
+    experiment: Mapping[str, Any],
+    selected: Mapping[str, Any],
 ) -> list[str]:
     """Whether a figure can draw an experiment of a known model."""
-    drawing = figure_drawing(name)
     where = f"figures.{name}"
     if experiment["model"] != drawing.model:
         return [

@@ -79,7 +79,7 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
     tables = _read(specification, results)
     for problem in tables.diagnostics.query("converged == False").itertuples():
         _log.warning(f"{problem.point} is NOT CONVERGED: {problem.problems}")
-    module = importlib.import_module(f"grokphase.figures.{specification.figure}")
+    module = importlib.import_module(f"grokphase.figures.{specification.drawing}")
     with plt.rc_context(style.SETTINGS):
         figure = module.draw(tables)
         # Laid out and measured once: left to savefig, every format would do it again.

@@ -27,21 +27,25 @@ def draw(tables: ModularTables) -> Figure:
     figure, axes = subplots(1, 2, figsize=(8.6, 3.6))
     noise = tables.starts["noise"].min()
     rows = tables.starts[tables.starts["noise"] == noise]
-    _curves(axes[0], rows, "loss")
+    diagnostics = tables.diagnostics[tables.diagnostics["noise"] == noise]
+    converged = diagnostics.set_index("train_fraction")["converged"]
+    _curves(axes[0], rows, "loss", converged)
     zero = 1 - 1 / tables.parameters.prime
     axes[0].axhline(zero, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[0].set_ylabel(r"loss of a pair, $\sum_p(y_p-f_p)^2$")
     axes[0].set_ylim(0, None)
-    _curves(axes[1], rows, "accuracy")
+    _curves(axes[1], rows, "accuracy", converged)
     chance = 1 / tables.parameters.prime
     axes[1].axhline(chance, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[1].set_ylabel("share of pairs classified correctly")
     axes[1].set_ylim(0, 1.05)
     handles = [
         Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
-               markerfacecolor="none", label=START_NAMES[start])
+               label=START_NAMES[start])
         for start, marker in START_MARKERS.items()
     ]  # fmt: skip
+    if not converged.all():
+        handles.append(style.not_converged_handle())
     handles += [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in
                 PAIRS.values()]  # fmt: skip
     handles.append(
@@ -58,14 +62,15 @@ def draw(tables: ModularTables) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
+def _curves(axes: Axes, rows: pd.DataFrame, quantity: str, converged: pd.Series) -> None:
     for start, marker in START_MARKERS.items():
         of_start = rows[rows["start"] == start]
         for pairs, (_, line) in PAIRS.items():
             drawn = of_start[of_start["observable"] == f"{pairs}_{quantity}"]
             drawn = drawn.sort_values("train_fraction")
-            axes.errorbar(
-                drawn["train_fraction"], drawn["mean"], yerr=drawn["subset_error"], capsize=2,
-                color=START_COLOURS[start], marker=marker, linestyle=line, linewidth=0.9,
-                elinewidth=0.8, markerfacecolor="none",
+            fraction, colour = drawn["train_fraction"], START_COLOURS[start]
+            axes.plot(fraction, drawn["mean"], color=colour, linestyle=line, linewidth=0.9)
+            style.converged_points(
+                axes, fraction, drawn["mean"], drawn["subset_error"], converged.loc[fraction],
+                color=colour, marker=marker,
             )  # fmt: skip

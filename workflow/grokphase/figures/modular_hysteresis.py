@@ -1,6 +1,8 @@
 """Modular addition at a small size: plain dynamics cooled and heated through the transition."""
 
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
 
 from grokphase.drawing import ModularTables
@@ -23,22 +25,29 @@ def draw(tables: ModularTables) -> Figure:
     rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     exact = rows.set_index("noise")["discrepancy"]
     discrepancies(left, tables)
-    right.axhline(0, color=CLOSURE_COLOURS["corrected"], label="corrected")
+    zero_line = right.axhline(0, color=CLOSURE_COLOURS["corrected"], label="corrected")
+    handles: list[Artist] = [zero_line]
     found = measured(tables, "discrepancy")
+    converged = tables.diagnostics.set_index("noise")["converged"]
     for kind, (marker, colour, name) in ANNEALED.items():
         if kind in found:
             points = found[kind]
             for axes, zero in ((left, 0.0), (right, exact.loc[points.index])):
-                axes.errorbar(
-                    points.index, points["mean"] - zero, points["subset_error"], color=colour,
-                    marker=marker, markerfacecolor="none", linewidth=0.9, capsize=2, label=name,
+                values = points["mean"] - zero
+                axes.plot(points.index, values, color=colour, linewidth=0.9)
+                style.converged_points(
+                    axes, points.index, values, points["subset_error"],
+                    converged.loc[points.index], color=colour, marker=marker, markersize=5,
                 )  # fmt: skip
+            handles.append(Line2D([], [], color=colour, marker=marker, label=name))
     left.legend(handles=closure_handles(), loc="upper right", fontsize=7)
     right.set_xlim(exact.index.min(), exact.index.max())
     right.set_xlabel(r"noise, $\sigma^2$")
     right.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
     right.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    right.legend(fontsize=7)
+    if not converged.all():
+        handles.append(style.not_converged_handle())
+    right.legend(handles=handles, fontsize=7)
     for axes, text in ((left, "(a)  discrepancy"), (right, "(b)  difference from theory")):
         axes.set_title(text, loc="left", fontsize=9, pad=12)
     return figure

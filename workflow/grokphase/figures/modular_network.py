@@ -110,7 +110,7 @@ def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None
         seen = tables.eigenvalues.query("start == 'planted' and noise == @noise")
         axes.errorbar(
             seen["frequency"], seen["eigenvalue"], yerr=seen["error"], color=colour, capsize=2,
-            marker="v", markersize=3, linestyle="none", markerfacecolor="none",
+            marker="v", markersize=3, linestyle="none",
             label=rf"$\sigma^2={noise:.3g}$",
         )  # fmt: skip
     axes.set_yscale("log")
@@ -143,7 +143,6 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
                 marker=marker,
                 markersize=3,
                 linestyle="none",
-                markerfacecolor="none",
             )
         axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
     axes.set_ylim(-3, 26)
@@ -155,7 +154,7 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
         Line2D([], [], color="0.3", linestyle="--", label="as published"),
         *(
             Line2D([], [], color="0.3", marker=marker, linestyle="none", markersize=3,
-                   markerfacecolor="none", label=START_NAMES[start])
+                   label=START_NAMES[start])
             for start, marker in START_MARKERS.items()
         ),
     ]  # fmt: skip
@@ -218,13 +217,10 @@ def _points(
     axes: Axes, x: pd.Index, y: pd.Series, error: pd.Series, start: str, converged: pd.Series
 ) -> None:
     """Means of one kind of start; filled where converged."""
-    for filled in (False, True):
-        rows = converged.loc[x].to_numpy() == filled
-        axes.errorbar(
-            x[rows], y[rows], error[rows], linestyle="none", capsize=2, elinewidth=0.8, zorder=4,
-            color=START_COLOURS[start], marker=START_MARKERS[start], markersize=5,
-            markerfacecolor=START_COLOURS[start] if filled else "none",
-        )  # fmt: skip
+    style.converged_points(
+        axes, x, y, error, converged.loc[x], color=START_COLOURS[start],
+        marker=START_MARKERS[start], markersize=5, zorder=4,
+    )  # fmt: skip
 
 
 def start_handles() -> list[Line2D]:
@@ -232,8 +228,8 @@ def start_handles() -> list[Line2D]:
     return [
         *(
             Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
-                   markerfacecolor="none", label=START_NAMES[start])
+                   label=START_NAMES[start])
             for start, marker in START_MARKERS.items()
         ),
-        Line2D([], [], color="0.4", marker="o", linestyle="none", label="filled: converged"),
+        style.not_converged_handle(),
     ]  # fmt: skip

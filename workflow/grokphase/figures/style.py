@@ -3,6 +3,7 @@
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -56,6 +57,16 @@ def error_points(
     """Points with error bars; open markers where the networks are not converged."""
     face: dict[str, Any] = {} if converged else {"markerfacecolor": "white"}
     axes.errorbar(x, y, yerr=error, linestyle="none", capsize=1.5, elinewidth=0.8, **face, **style)
+
+
+def converged_points(
+    axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, converged: ArrayLike, **style: Any
+) -> None:
+    """`error_points` of which every one is converged or not; all arguments [points]."""
+    for state in (False, True):
+        rows = np.asarray(converged) == state
+        places, values, errors = (np.asarray(of)[rows] for of in (x, y, error))
+        error_points(axes, places, values, errors, state, **style)
 
 
 def not_converged_handle() -> Line2D:

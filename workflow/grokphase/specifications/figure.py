@@ -8,6 +8,7 @@ from grokphase.parameters import Parameters
 class FigureSpecification(BaseModel):
     """A figure, with the points and lines of its experiment that it draws.
 
+    drawing : the module of grokphase.figures that draws it.
     points : point name -> parameters, for the sampled networks; empty if there are none.
     lines : line name -> parameters, for the theory; their noise is not used.
     """
@@ -15,6 +16,7 @@ class FigureSpecification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figure: str
+    drawing: str
     experiment: str
     model: str
     points: dict[str, Parameters]
