@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 from grokphase.parameters import TeacherStudent
+from grokphase.prediction import transition_table
+from grokphase.specifications.theory import Theory, TheorySpecification
 from grokphase.theory import closures, limit, one_neuron, phases
 from grokphase.theory import teacher_student as theory
+from grokphase.theory.phases import TransitionResult
 from scipy.special import erf, eval_hermitenorm
 
 PAPER = TeacherStudent(
@@ -753,3 +756,27 @@ def test_limit_without_transition():
         limit.limit_transition(PAPER, -0.3, noise_range=(1.0, 1.0))
     with pytest.raises(ValueError, match="positive"):
         limit.linear_discrepancy(PAPER, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("train_size", "noise", "result"),
+    [
+        (300, 0.05, TransitionResult.DISCONTINUOUS),
+        (3000, 0.3, TransitionResult.DISCONTINUOUS),
+        (3000, 0.01, TransitionResult.ALREADY_REACHED),
+        (3000, 2.0, TransitionResult.NOT_REACHED),
+    ],
+)
+def test_the_transition_is_searched_around_the_noises_of_the_experiment(train_size, noise, result):
+    """Fewer data move it below what a fixed interval around the paper's noises would hold."""
+    specification = TheorySpecification(
+        parameters=PAPER.model_copy(update={"train_size": train_size}),
+        noises=[noise],
+        theory=Theory(lowest_noise=noise / 2, highest_noise=noise),
+        bin_width=0.05,
+    )
+    row = transition_table(specification).to_pylist()[0]
+    assert row["result"] == result.name.lower()
+    if result == TransitionResult.DISCONTINUOUS:
+        wide = phases.transition_noise(specification.parameters, noise_range=(0.005, 1))
+        assert row["noise"] == pytest.approx(float(wide.noise), rel=1e-6)
