@@ -145,6 +145,8 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
     np.testing.assert_allclose(
         starts["mean"], (starts["first_half"] + starts["second_half"]) / 2, rtol=1e-5
     )
+    np.testing.assert_allclose(starts["trace"].map(np.mean), starts["mean"], rtol=1e-5)
+    assert set(starts["trace"].map(len)) == {6}
     histogram = read_table(files["histogram"], modular_aggregates.HISTOGRAM).to_pandas()
     modes = 2 * 6 * 12 * 3  # datasets, draws, neurons, frequencies; some lie beyond the bins
     share = histogram["density"] * shards.POWER_WIDTH**2

@@ -99,12 +99,17 @@ def _density(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def starts(networks: Networks, specification: AggregationSpecification) -> pa.Table:
-    """Every observable by kind of start, with its means over both halves of the draws."""
+    """Every observable by kind of start, with its course over the draws."""
     rows: list[dict[str, Any]] = []
     for kind, group in by_start(networks).items():
         for row in outputs(group, specification).to_pylist():
-            first, second = group.draws[row["observable"]].mean_of_halves()
-            rows.append({"start": kind} | row | {"first_half": first, "second_half": second})
+            chains = group.draws[row["observable"]]
+            first, second = chains.mean_of_halves()
+            rows.append(
+                {"start": kind, "first_half": first, "second_half": second}
+                | {"trace": chains.thinned.mean(axis=0), "trace_stride": chains.batch}
+                | row
+            )
     return pa.Table.from_pylist(rows, schema=tables.STARTS)
 
 

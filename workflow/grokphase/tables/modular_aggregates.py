@@ -29,12 +29,14 @@ STARTS = pa.schema(
         ("network_spread", pa.float64()),
         ("first_half", pa.float64()),
         ("second_half", pa.float64()),
+        ("trace", pa.list_(pa.float64())),
+        ("trace_stride", pa.int32()),
     ]
 )
 """Every observable by kind of start, columns as in grokphase.tables.aggregates.OUTPUTS.
 
 first_half, second_half : means over the halves of the recorded draws; their difference is what the
-networks still drift.
+networks still drift.  trace : mean over the networks of every `trace_stride`-th recorded draw.
 """
 
 EIGENVALUES = pa.schema(

@@ -1,0 +1,78 @@
+"""Modular addition from both starts, draw by draw: which branch of the theory lasts."""
+
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+
+from grokphase.drawing import ModularTables
+from grokphase.figures import style
+
+MODEL = "modular_addition"
+STARTS = ("planted", "prior")
+
+LINES: dict[str, Literal["-", ":"]] = {"planted": "-", "prior": ":"}
+PANELS = {
+    "discrepancy": r"discrepancy, $a$  ($-1$: nothing learned)",
+    "mean_power": r"power of the modes, $\langle|w_k|^2\rangle$, in that of the prior",
+    "train_accuracy": "share of pairs classified correctly",
+}
+
+
+def draw(tables: ModularTables) -> Figure:
+    """(a) the discrepancy, with the theory's droplet branch; (b) the power; (c) the accuracy."""
+    noises = sorted(tables.starts["noise"].unique())
+    colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
+    figure, row = subplots(1, 3, figsize=(11.4, 3.7))
+    for letter, axes, (observable, label) in zip("abc", row, PANELS.items(), strict=True):
+        _traces(axes, tables, observable, colours)
+        axes.set_xlabel("recorded draw")
+        axes.set_ylabel(label)
+        axes.set_title(f"({letter})", loc="left", fontsize=9)
+    _droplet_branches(row[0], tables, colours)
+    for axes in row[1:]:
+        axes.set_yscale("log")
+    chance = 1 / tables.parameters.prime
+    row[2].axhline(chance, color="0.5", linewidth=0.8, zorder=0)
+    handles = [
+        Line2D([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
+        for noise, colour in colours.items()
+    ]
+    handles += [
+        Line2D([], [], color="0.3", linestyle=line, marker="o", markersize=3, label=f"{kind} start")
+        for kind, line in LINES.items()
+    ]
+    handles += [
+        Line2D([], [], color="0.3", linestyle="--", linewidth=0.9,
+               label="corrected theory, every mode a droplet (a)"),
+        Line2D([], [], color="0.5", linewidth=0.8, label="chance (c)"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.suptitle(
+        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$; mean over networks",
+        fontsize=9,
+    )
+    return figure
+
+
+def _traces(
+    axes: Axes, tables: ModularTables, observable: str, colours: dict[float, object]
+) -> None:
+    for point in tables.starts.query("observable == @observable").to_dict("records"):
+        if point["start"] in LINES:
+            draws = np.arange(1, len(point["trace"]) + 1) * point["trace_stride"]
+            axes.plot(
+                draws, point["trace"], color=colours[point["noise"]],
+                linestyle=LINES[point["start"]], marker="o", markersize=3,
+            )  # fmt: skip
+
+
+def _droplet_branches(axes: Axes, tables: ModularTables, colours: dict[float, object]) -> None:
+    """The discrepancy that planted networks would keep if the corrected theory held."""
+    branch = tables.branches.query("closure == 'corrected' and average == 'all_droplets'")
+    for noise, colour in colours.items():
+        kept = branch.loc[branch["noise"] == noise, "discrepancy"].iloc[0]
+        axes.axhline(kept, color=colour, linestyle="--", linewidth=0.9, zorder=0)
