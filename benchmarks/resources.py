@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from grokphase import machine, resources
 from grokphase.config import load_config
 from grokphase.layout import range_name
+from grokphase.specifications.training import TrainingSpecification
 
 ROOT = Path(__file__).parents[1]
 TEACHER_STUDENT = "teacher_student"
@@ -58,6 +60,20 @@ def stage(folder: Path, *arguments: object) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def training_of(
+    experiment: str, scale: str, parameters: dict[str, Any], sampler: dict[str, Any]
+) -> TrainingSpecification:
+    """The training at the first point of an experiment with parameters and sampler changed."""
+    config = load_config(ROOT / "config.yaml", scale)
+    specification = config.training(experiment, next(iter(config.experiments[experiment].points())))
+    kernel = {k: v for k, v in sampler.items() if k in specification.kernel}
+    schedule = {k: v for k, v in sampler.items() if k not in kernel}
+    sizes = specification.parameters.model_copy(update=parameters)
+    return specification.model_copy(
+        update={"parameters": sizes, "kernel": specification.kernel | kernel, **schedule}
+    )
+
+
 def main() -> None:
     print("# Resources of training jobs\n")
     slowness = machine.slowness()
@@ -70,14 +86,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for experiment, scale, parameters, sampler, datasets in SIZES:
         config = load_config(ROOT / "config.yaml", scale)
-        point = next(iter(config.experiments[experiment].points()))
-        specification = config.training(experiment, point)
-        kernel = {k: v for k, v in sampler.items() if k in specification.kernel}
-        schedule = {k: v for k, v in sampler.items() if k not in kernel}
-        sizes = specification.parameters.model_copy(update=parameters)
-        specification = specification.model_copy(
-            update={"parameters": sizes, "kernel": specification.kernel | kernel, **schedule}
-        )
+        specification = training_of(experiment, scale, parameters, sampler)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for dataset in range(datasets):
@@ -98,7 +107,7 @@ def main() -> None:
         gradients *= int(specification.kernel.get("leapfrog_steps", 1))
         shown = ", ".join(
             f"{k}={v}"
-            for k, v in sizes.model_dump().items()
+            for k, v in specification.parameters.model_dump().items()
             if k in ("input_dim", "width", "train_size", "prime")
         )
         asked = resources.memory_request(expected.memory, 1)

@@ -12,7 +12,7 @@ import os
 import re
 import types
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -102,6 +102,7 @@ class Drawing(NamedTuple):
     starts: tuple[str, ...] = ()
 
 
+@cache
 def figure_drawing(name: str) -> Drawing:
     """The constants MODEL, VARIES and STARTS of a figure's module, which is not imported."""
     found: dict[str, Any] = {}
