@@ -19,7 +19,7 @@ bench-slurm:
 .PHONY: bench-peers bench-peers-0.25 bench-peers-0.15
 bench-peers: bench-peers-0.25 bench-peers-0.15
 bench-peers-0.25 bench-peers-0.15: bench-peers-%: .venv-bench/lock
-	PYTHONPATH=workflow .venv-bench/bin/python benchmarks/peers/run.py --noise $*
+	PYTHONPATH=workflow .venv-bench/bin/python benchmarks/peers/run.py --noise $* --seconds 3 --warmup 300
 
 .venv-bench/lock: envs/bench.txt
 	rm -rf .venv-bench

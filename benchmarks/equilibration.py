@@ -1,7 +1,8 @@
 """How long networks of both starts take to agree inside the mixed phase.
 
-The paper's network at noise 0.12, eps = -0.3: one network from the prior and one planted on each of
-several datasets, with the kernel of config.yaml and with the paper's isotropic Langevin dynamics.
+The paper's network inside the mixed phase, by default at noise 0.12, eps = -0.3: one network from
+the prior and one planted on each of several datasets, with the kernel of config.yaml and with the
+paper's isotropic Langevin dynamics.
 The gap of an observable is the mean over the datasets of planted less prior; the starts agree from
 the first draw after which every gap stays within two and a half of its standard errors. Where
 Langevin is not there in its time, the gap of the mean square overlap is extrapolated as an
@@ -33,11 +34,12 @@ from grokphase.models import teacher_student as model
 from grokphase.models import teacher_student_moves
 from grokphase.sampling import kernels
 from grokphase.sampling.ensemble import Sampler, Schedule
+from grokphase.specifications.training import TrainingSpecification
 from grokphase.tables.observables import OBSERVABLES
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENT, POINT = "teacher_student", "noise~0.12/cubic_strength~-0.3"
+EXPERIMENT = "teacher_student"
 NAMES = OBSERVABLES["teacher_student"]
 JUDGED = ("linear_overlap", "cubic_overlap", "mean_square_overlap", "droplet_fraction")
 LANGEVIN = {"kernel": "isotropic_langevin", "step_size": 2e-5}
@@ -45,11 +47,15 @@ BOUND = 2.5
 
 
 def run(
-    options: dict[str, Any], sweeps: int, thin: int, draws: int, datasets: int
+    specification: TrainingSpecification,
+    options: dict[str, Any],
+    sweeps: int,
+    thin: int,
+    draws: int,
+    datasets: int,
 ) -> dict[str, Any]:
     """Gaps [draws, judged] with standard errors, and seconds of a network per draw."""
     config = load_config(ROOT / "config.yaml", "paper")
-    specification = config.training(EXPERIMENT, POINT)
     parameters = specification.parameters
     options = dict(options)
     module = kernels.load(options.pop("kernel"))
@@ -148,25 +154,36 @@ def section(title: str, found: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run both and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--point", default="noise~0.12/cubic_strength~-0.3")
     parser.add_argument("--datasets", type=int, default=6)
     parser.add_argument("--draws", type=int, default=24)
     parser.add_argument("--langevin-draws", type=int, default=40)
     parser.add_argument("--langevin-thin", type=int, default=50)
     arguments = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")
-    specification = load_config(ROOT / "config.yaml", "paper").training(EXPERIMENT, POINT)
+    specification = load_config(ROOT / "config.yaml", "paper").training(EXPERIMENT, arguments.point)
     ours = run(
-        specification.kernel, specification.neuron_sweeps, 1, arguments.draws, arguments.datasets
+        specification,
+        specification.kernel,
+        specification.neuron_sweeps,
+        1,
+        arguments.draws,
+        arguments.datasets,
     )
     langevin = run(
-        LANGEVIN, 0, arguments.langevin_thin, arguments.langevin_draws, arguments.datasets
+        specification,
+        LANGEVIN,
+        0,
+        arguments.langevin_thin,
+        arguments.langevin_draws,
+        arguments.datasets,
     )
     level = float(ours["error"][-1][JUDGED.index("mean_square_overlap")])
     agreed, of_langevin = agreement(ours), agreement(langevin)
     text = [
-        "# Until both starts agree, at noise 0.12",
+        "# Until both starts agree",
         "",
-        f"{POINT}, {arguments.datasets} datasets with one network of each start; "
+        f"{arguments.point}, {arguments.datasets} datasets with one network of each start; "
         f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}, JAX "
         f"{jax.__version__}, {datetime.date.today()}. Written by `benchmarks/equilibration.py`.",
         "",
