@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grokphase.config import load_config, point_name
+from grokphase.config import load_config
+from grokphase.configuration.experiments import point_name
 from grokphase.errors import GrokphaseError
 from grokphase.layout import parse_range, range_name
 from hypothesis import given, settings

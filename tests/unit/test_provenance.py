@@ -8,7 +8,7 @@ from pathlib import Path
 import grokphase
 import pytest
 from grokphase import provenance
-from grokphase.config import figure_names
+from grokphase.configuration.figures import figure_names
 from grokphase.layout import AGGREGATION_STAGES, THEORY_STAGES
 from grokphase.sampling import kernels
 

@@ -1,0 +1,336 @@
+"""Experiments of the configuration: for every model its parameters, sweep, sampling and theory."""
+
+import itertools
+import os
+import types
+from collections.abc import Mapping
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeAlias,
+    Union,
+)
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from grokphase.configuration.written import is_count, mapping, networks_as_written
+from grokphase.models.mode_sweep_cost import sweep_cost
+from grokphase.models.modular_cost import choose_form, collapsed_cost, gradient_cost
+from grokphase.parameters import ModularAddition, Parameters, PositiveCount, TeacherStudent
+from grokphase.sampling import kernels
+from grokphase.specifications.aggregation import Convergence, Histogram
+from grokphase.specifications.theory import ModularTheory, Theory
+from grokphase.specifications.training import Annealing, Networks, PlantedStart, PlantedWaves
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schedule(BaseModel):
+    """How long the kernel runs; the kernel's own options stand beside these."""
+
+    model_config = _STRICT
+
+    burn_in: int = Field(ge=0, strict=True, description="Kernel steps discarded.")
+    draws: PositiveCount = Field(description="Draws recorded per network.")
+    thin: PositiveCount = Field(default=1, description="Kernel steps per draw.")
+    neuron_sweeps: int = Field(
+        default=0,
+        ge=0,
+        strict=True,
+        description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
+        "and destroy droplets; in modular_addition over the Fourier modes of every neuron.",
+    )
+    collapsed_readout: bool = Field(
+        default=False,
+        strict=True,
+        description="Move the input weights alone, the readouts integrated out and drawn after "
+        "every kernel step; modular_addition on the full table only.",
+    )
+
+
+def _sampler_type() -> Any:
+    """A union over the kernels available, told apart by the key `kernel`."""
+    variants = []
+    for name in kernels.names():
+        tag: Any = (Literal[name], Field(description="Name of the kernel."))
+        bases = (Schedule, kernels.load(name).Settings)
+        variants.append(create_model(name, __base__=bases, kernel=tag))
+    return Annotated[Union[tuple(variants)], Field(discriminator="kernel")]  # noqa: UP007
+
+
+def _each_optional(model: type[BaseModel], title: str, as_list: bool) -> type[BaseModel]:
+    """The fields of a model, each optional, as single values or as non-empty lists of them."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        value: Any = field.annotation
+        for constraint in field.metadata:
+            value = Annotated[value, constraint]
+        kind: Any = Annotated[list[value], Field(min_length=1)] if as_list else value
+        fields[name] = (kind | None, Field(default=None, description=field.description))
+    return create_model(title, __config__=_STRICT, **fields)
+
+
+if TYPE_CHECKING:
+    Sampler: TypeAlias = Any
+    FixedTeacherStudent: TypeAlias = Any
+    TeacherStudentSweep: TypeAlias = Any
+    FixedModularAddition: TypeAlias = Any
+    ModularAdditionSweep: TypeAlias = Any
+else:
+    Sampler = _sampler_type()
+    FixedTeacherStudent = _each_optional(TeacherStudent, "FixedTeacherStudent", as_list=False)
+    TeacherStudentSweep = _each_optional(TeacherStudent, "TeacherStudentSweep", as_list=True)
+    FixedModularAddition = _each_optional(ModularAddition, "FixedModularAddition", as_list=False)
+    ModularAdditionSweep = _each_optional(ModularAddition, "ModularAdditionSweep", as_list=True)
+
+
+class BaseExperiment(BaseModel):
+    """What the experiments of all models have in common; each adds its parameters and theory."""
+
+    model_config = _STRICT
+
+    parameters_type: ClassVar[type[BaseModel]]
+
+    model: str
+    parameters: Any
+    sweep: Any
+    seed: int = Field(ge=0, strict=True, description="Seed of datasets, starts and dynamics.")
+    datasets: PositiveCount = Field(description="Number of datasets.")
+    networks: Networks = Field(description="Networks per dataset, by kind of start.")
+    annealing: Annealing | None = Field(
+        default=None, description="Where networks.cooled and networks.heated begin."
+    )
+    subsets: int = Field(
+        default=5,
+        ge=2,
+        strict=True,
+        description="Groups of datasets whose spread is the error bar.",
+    )
+    control_variates: bool = Field(
+        default=True,
+        strict=True,
+        description="Remove from the outputs what the training sets' own sample moments explain.",
+    )
+    datasets_per_job: PositiveCount = Field(
+        default=5, description="Datasets trained by one job; has no effect on any network."
+    )
+    sampler: Sampler
+    convergence: Convergence = Convergence()
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are sampled; otherwise the experiment is theory only."""
+        return bool(self.networks.starts())
+
+    def swept(self) -> dict[str, list[Any]]:
+        """Swept values by parameter, in the order of the model's parameters."""
+        values = {name: getattr(self.sweep, name) for name in self.parameters_type.model_fields}
+        return {name: list(value) for name, value in values.items() if value is not None}
+
+    @cached_property
+    def _all_points(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._points(self.swept()))
+
+    def points(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
+        """Name -> parameters of every point whose swept values are among those selected."""
+        if not select:
+            return self._all_points
+        swept = self.swept().items()
+        return self._points(
+            {n: [v for v in every if v in select.get(n, every)] for n, every in swept}
+        )
+
+    def _points(self, swept: Mapping[str, list[Any]]) -> dict[str, Any]:
+        fixed = self.parameters.model_dump(exclude_none=True)
+        return {
+            point_name(values): self.parameters_type(**fixed, **values)
+            for values in (
+                dict(zip(swept, one, strict=True)) for one in itertools.product(*swept.values())
+            )
+        }
+
+    @cached_property
+    def _all_slices(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._slices(None))
+
+    def slices(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
+        """Name -> parameters of every line of points that differ in the noise alone."""
+        return self._slices(select) if select else self._all_slices
+
+    def _slices(self, select: Mapping[str, list[float]] | None) -> dict[str, Any]:
+        lines: dict[str, Parameters] = {}
+        for parameters in self.points(select).values():
+            values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
+            lines.setdefault(point_name(values), parameters)
+        return lines
+
+    def shards(self) -> list[range]:
+        """Ranges of datasets, one per training job."""
+        step = self.datasets_per_job
+        return [range(i, min(i + step, self.datasets)) for i in range(0, self.datasets, step)]
+
+
+class TeacherStudentExperiment(BaseExperiment):
+    """A sweep of the teacher-student model."""
+
+    parameters_type = TeacherStudent
+
+    model: Literal["teacher_student"]
+    parameters: FixedTeacherStudent
+    sweep: TeacherStudentSweep
+    planted: PlantedStart = PlantedStart()
+    histogram: Histogram = Histogram()
+    theory: Theory
+
+    @staticmethod
+    def contradictions(raw: Mapping[str, Any]) -> list[str]:
+        """Settings of the file that contradict one another, beyond those of every experiment."""
+        problems = []
+        if mapping(raw.get("sampler")).get("collapsed_readout"):
+            problems.append("sampler.collapsed_readout is for modular_addition only: remove it")
+        if not any(networks_as_written(raw).values()):
+            problems.append("networks.prior and networks.planted are both 0: train at least one")
+        problems += [
+            f"sweep.{size}: points share their datasets, so {size} cannot be swept; make an "
+            "experiment of its own for each value"
+            for size in ("input_dim", "train_size")
+            if size in mapping(raw.get("sweep"))
+        ]
+        bins = {"bin_width": 0.05, "bins": 61} | dict(mapping(raw.get("histogram")))
+        if is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
+            limit = bins["bins"] * bins["bin_width"] / 2
+            if limit > 2:
+                problems.append(
+                    f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "
+                    "use fewer or narrower bins"
+                )
+        return problems
+
+
+class ModularAdditionExperiment(BaseExperiment):
+    """A sweep of modular addition; without `networks` it is theory only.
+
+    A dataset is a random order of the pairs, of which the first `train_fraction` are trained on.
+    """
+
+    parameters_type = ModularAddition
+
+    model: Literal["modular_addition"]
+    parameters: FixedModularAddition
+    sweep: ModularAdditionSweep
+    seed: int = Field(default=0, ge=0, strict=True, description="Seed of orders, starts, dynamics.")
+    datasets: PositiveCount = Field(default=1, description="Number of orders of the pairs.")
+    networks: Networks = Field(
+        default=Networks(prior=0, planted=0),
+        description="Networks per dataset, by kind of start; none if absent.",
+    )
+    planted: PlantedWaves = PlantedWaves()
+    sampler: Sampler | None = None
+    theory: ModularTheory
+
+    @staticmethod
+    def contradictions(raw: Mapping[str, Any]) -> list[str]:
+        """Settings of the file that contradict one another, beyond those of every experiment."""
+        trains = any(networks_as_written(raw).values())
+        if trains and raw.get("sampler") is None:
+            return ["sampler is missing: the networks need one"]
+        if not trains and raw.get("sampler") is not None:
+            return ["networks is missing: there is a sampler but nothing to train"]
+        collapsed = mapping(raw.get("sampler")).get("collapsed_readout")
+        in_part = any("train_fraction" in mapping(raw.get(key)) for key in ("parameters", "sweep"))
+        if collapsed and in_part:
+            return [
+                "sampler.collapsed_readout needs the full table: remove it, or remove "
+                "train_fraction"
+            ]
+        return []
+
+    @model_validator(mode="after")
+    def _sizes_are_possible(self) -> Self:
+        """Every point is a network that exists and, if it is trained, fits in memory."""
+        try:
+            points = self.points()
+        except ValidationError as error:
+            found = [one for one in error.errors() if one["type"] != "missing"]
+            problems = [one["msg"].removeprefix("Value error, ") for one in found]
+        else:
+            trained = list(points.values()) if self.trains else []
+            problems = [
+                p for point in trained for p in _size_problems(point, self.planted, self.sampler)
+            ]
+            if len({point.prime for point in trained}) > 1:
+                problems.append(
+                    "prime cannot be swept where networks are trained: make an experiment of its "
+                    "own for each size"
+                )
+        if problems:
+            raise ValueError("; ".join(dict.fromkeys(problems)))
+        return self
+
+
+def _size_problems(
+    point: ModularAddition, planted: PlantedWaves, sampler: Schedule | None
+) -> list[str]:
+    """Whether a network of these parameters fits in this machine's memory and can be planted."""
+    problems = []
+    available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    try:
+        choose_form(point, available)
+    except MemoryError as error:
+        problems.append(str(error))
+    need = gradient_cost(point, "dense").bytes
+    if point.train_fraction < 1 and need > available:
+        problems.append(
+            f"train_fraction={point.train_fraction} needs the dense form of the likelihood, "
+            f"{need / 2**30:.2f} GiB at prime={point.prime}, width={point.width}; this machine "
+            f"has {available / 2**30:.2f} GiB: train on the full table, or reduce prime or width"
+        )
+    need = collapsed_cost(point).bytes
+    if sampler and sampler.collapsed_readout and need > available:
+        problems.append(
+            f"sampler.collapsed_readout needs {need / 2**30:.3g} GiB at width={point.width}; this "
+            f"machine has {available / 2**30:.2f} GiB: remove it, or reduce width"
+        )
+    need = sweep_cost(point).bytes
+    if sampler and sampler.neuron_sweeps and need > available:
+        problems.append(
+            f"sampler.neuron_sweeps needs {need / 2**30:.3g} GiB at prime={point.prime}; this "
+            f"machine has {available / 2**30:.2f} GiB: set it to 0, or reduce prime"
+        )
+    if planted.waves > point.prime // 2:
+        problems.append(
+            f"planted.waves={planted.waves}: there are {point.prime // 2} frequencies at "
+            f"prime={point.prime}"
+        )
+    return problems
+
+
+EXPERIMENTS: dict[str, type[TeacherStudentExperiment | ModularAdditionExperiment]] = {
+    "teacher_student": TeacherStudentExperiment,
+    "modular_addition": ModularAdditionExperiment,
+}
+"""Model -> the kind of experiment that sweeps it."""
+
+if TYPE_CHECKING:
+    Experiment: TypeAlias = TeacherStudentExperiment | ModularAdditionExperiment
+else:
+    Experiment = Annotated[
+        TeacherStudentExperiment | ModularAdditionExperiment, Field(discriminator="model")
+    ]
+
+
+def point_name(values: Mapping[str, Any]) -> str:
+    """``noise~0.18/cubic_strength~-0.3``; ``all`` if nothing is swept."""
+    return "/".join(f"{name}~{value!r}" for name, value in values.items()) or "all"

@@ -1,0 +1,191 @@
+"""What is wrong between the settings of a configuration, each problem in one line with its key."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from grokphase.configuration.experiments import EXPERIMENTS
+from grokphase.configuration.figures import Drawing, figure_drawing, figure_names
+from grokphase.configuration.messages import unknown
+from grokphase.configuration.written import is_count, is_number, mapping, networks_as_written
+
+RESERVED_NAMES = ("figures", "logs", "benchmarks")
+"""Folders of a scale that are not those of an experiment."""
+
+RULES = ("all", "dataset", "train", "aggregate", "summary", "theory", "baseline", "figure")
+"""Rules of the workflow, whose names a figure cannot have."""
+
+
+def scale_problems(scales: Any, scale: Any) -> list[str]:
+    """What is wrong with the scales, and with the one that is wanted."""
+    if not isinstance(scales, Mapping):
+        return ["scales: must be a mapping from names such as paper to changes"]
+    if not isinstance(scale, str) or scale not in scales:
+        return [unknown("scale", str(scale), "scale", scales)]
+    changes = scales[scale] or {}
+    if not isinstance(changes, Mapping):
+        return [f"scales.{scale}: must be a mapping of changes to experiments and figures"]
+    return [
+        unknown(f"scales.{scale}.{key}", str(key), "key", ("experiments", "figures"))
+        for key in changes
+        if key not in ("experiments", "figures")
+    ]
+
+
+def cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
+    """Settings that contradict one another; values of a wrong type are left to their own check.
+
+    What figures select is not compared with the sweeps of the `broken` experiments.
+    """
+    experiments, figures = mapping(raw.get("experiments")), mapping(raw.get("figures"))
+    problems = []
+    for name, experiment in experiments.items():
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in RESERVED_NAMES:
+            problems.append(
+                f"experiments.{name}: {name!r} cannot name an experiment; use lower-case letters, "
+                f"digits and _, and none of {', '.join(RESERVED_NAMES)}"
+            )
+        found = _experiment_problems(mapping(experiment))
+        problems += [f"experiments.{name}: {problem}" for problem in found]
+        if any("sweep" in problem for problem in found):
+            broken = broken | {name}
+    if not isinstance(raw.get("experiments"), Mapping):
+        return problems
+    for name, figure in figures.items():
+        problems += _figure_problems(str(name), mapping(figure), experiments, broken)
+    return problems
+
+
+def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
+    """What is wrong between the keys of one experiment; nothing if its model is not known."""
+    kind = EXPERIMENTS.get(raw["model"]) if isinstance(raw.get("model"), str) else None
+    if kind is None:
+        return []
+    problems = []
+    fixed, swept = mapping(raw.get("parameters")), mapping(raw.get("sweep"))
+    for name, field in kind.parameters_type.model_fields.items():
+        if fixed.get(name) is not None and swept.get(name) is not None:
+            problems.append(f"{name} stands under both parameters and sweep; keep one")
+        if fixed.get(name) is None and swept.get(name) is None and field.is_required():
+            problems.append(f"{name} is missing: give it under parameters or sweep")
+        values = swept.get(name)
+        if isinstance(values, list) and any(value in values[:i] for i, value in enumerate(values)):
+            problems.append(f"sweep.{name} repeats a value")
+    if swept.get("noise") is None and fixed.get("noise") is not None:
+        problems.append("noise must be swept: give sweep.noise as a list, even of one value")
+    fields = kind.model_fields
+    datasets, subsets = (
+        raw.get(name, fields[name].get_default()) for name in ("datasets", "subsets")
+    )
+    counted = is_count(datasets) and is_count(subsets)
+    if any(networks_as_written(raw).values()) and counted and datasets % subsets:
+        problems.append(
+            f"the networks of {datasets} datasets do not split evenly over {subsets} subsets: "
+            "make datasets a multiple of subsets"
+        )
+    return problems + _annealing_problems(raw) + kind.contradictions(raw)
+
+
+def _annealing_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Whether annealed networks have somewhere to begin, beyond every noise of the sweep."""
+    networks, annealing = networks_as_written(raw), raw.get("annealing")
+    annealed = [kind for kind in ("cooled", "heated") if networks[kind]]
+    if annealing is None:
+        return [
+            f"annealing is missing: networks.{kind} need its highest_noise and lowest_noise"
+            for kind in annealed[:1]
+        ]
+    if not annealed:
+        return ["annealing is given, but networks.cooled and networks.heated are both 0"]
+    problems = []
+    if mapping(raw.get("sampler")).get("burn_in") == 0:
+        problems.append("annealing happens during burn-in: sampler.burn_in must not be 0")
+    noises = mapping(raw.get("sweep")).get("noise")
+    noises = [n for n in noises if is_number(n)] if isinstance(noises, list) else []
+    highest, lowest = (mapping(annealing).get(f"{end}_noise") for end in ("highest", "lowest"))
+    if noises and is_number(highest) and highest < max(noises):
+        problems.append(f"annealing.highest_noise={highest} is below the sweep's {max(noises)}")
+    if noises and is_number(lowest) and lowest > min(noises):
+        problems.append(f"annealing.lowest_noise={lowest} is above the sweep's {min(noises)}")
+    return problems
+
+
+def _figure_problems(
+    name: str, raw: Mapping[str, Any], experiments: Mapping[str, Any], broken: set[Any]
+) -> list[str]:
+    problems = []
+    drawing = raw.get("drawing") or name
+    if drawing not in figure_names():
+        where = f"figures.{name}.drawing" if raw.get("drawing") else f"figures.{name}"
+        problems.append(unknown(where, drawing, "figure", figure_names()))
+    elif not re.fullmatch("[a-z][a-z0-9_]*", name) or name.split("_")[0] in RULES:
+        problems.append(
+            f"figures.{name}: {name!r} cannot name a figure; use lower-case letters, digits and _, "
+            f"and do not begin with {', '.join(RULES)}"
+        )
+    drawn = raw.get("experiment")
+    if not isinstance(drawn, str):
+        return problems
+    if drawn not in experiments:
+        where = f"figures.{name}.experiment"
+        return [*problems, unknown(where, drawn, "experiment", experiments)]
+    experiment = mapping(experiments[drawn])
+    model = experiment.get("model")
+    selected = mapping(raw.get("select"))
+    if drawing in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
+        problems += _drawing_problems(name, figure_drawing(drawing), drawn, experiment, selected)
+    baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
+    if baseline and experiment.get("model") == "modular_addition":
+        problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
+    if is_count(baseline) and is_count(datasets) and baseline > datasets:
+        problems.append(
+            f"figures.{name}.baseline: {baseline} datasets are wanted, but {drawn} has {datasets}"
+        )
+    if drawn in broken:
+        return problems
+    swept = {k: v for k, v in mapping(experiment.get("sweep")).items() if isinstance(v, list)}
+    for parameter, values in selected.items():
+        where = f"figures.{name}.select.{parameter}"
+        if parameter not in swept:
+            problems.append(unknown(where, str(parameter), "swept parameter", swept))
+        elif isinstance(values, list):
+            problems += [
+                f"{where}: {value} is not among the swept values {swept[parameter]}"
+                for value in values
+                if value not in swept[parameter]
+            ]
+    return problems
+
+
+def _drawing_problems(
+    name: str,
+    drawing: Drawing,
+    drawn: str,
+    experiment: Mapping[str, Any],
+    selected: Mapping[str, Any],
+) -> list[str]:
+    """Whether a figure can draw an experiment of a known model."""
+    where = f"figures.{name}"
+    if experiment["model"] != drawing.model:
+        return [
+            f"{where}.experiment: {name} draws experiments of the model {drawing.model}, but "
+            f"{drawn} is of {experiment['model']}"
+        ]
+    problems = []
+    networks = networks_as_written(experiment)
+    if drawing.starts and not any(networks[kind] for kind in drawing.starts):
+        problems.append(
+            f"{where}.experiment: {name} draws networks started {' or '.join(drawing.starts)}, and "
+            f"{drawn} has none: set experiments.{drawn}.networks.{drawing.starts[0]}, or draw "
+            "another experiment"
+        )
+    swept = mapping(experiment.get("sweep"))
+    for parameter in EXPERIMENTS[drawing.model].parameters_type.model_fields:
+        values = swept.get(parameter)
+        shown = selected.get(parameter, values)
+        if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
+            problems.append(
+                f"{where}: {name} draws one {parameter}, and here are {len(shown)}: choose with "
+                f"{where}.select.{parameter}, such as [{shown[0]}]"
+            )
+    return problems
