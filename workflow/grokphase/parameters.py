@@ -65,7 +65,7 @@ class ModularAddition(BaseModel):
     )
     allow_composite: bool = Field(
         default=False,
-        description="Accept a modulus that is not prime; claims that need a prime do not hold.",
+        description="Accept a modulus that is not prime, whose target modes are not degenerate.",
     )
 
     @model_validator(mode="after")
