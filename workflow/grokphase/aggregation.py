@@ -1,6 +1,7 @@
 """The aggregation stage: shards of one point to its histogram, outputs and diagnostics."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -305,10 +306,10 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
     failures = []
     by_chance = abs(one.start_difference) <= bounds.start_difference
     if not one.nested_rhat <= bounds.nested_rhat and not by_chance:
-        failures.append(
-            f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}, its starts "
-            f"differ by {one.start_difference:.1f} standard errors"
-        )
+        text = f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}"
+        if math.isfinite(one.start_difference):
+            text += f", its starts differ by {one.start_difference:.1f} standard errors"
+        failures.append(text)
     if not abs(one.drift) <= bounds.drift:
         failures.append(
             f"{name} drifts: the second half of its draws differs from the first by "
