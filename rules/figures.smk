@@ -23,7 +23,9 @@ rule figure:
         specification=lambda w: CONFIG.figure(w.figure).model_dump_json(),
         results=lambda w: f"{LAYOUT.base}/{CONFIG.figures[w.figure].experiment}",
         folder=lambda w, output: str(Path(output[0]).parent),
-        code=lambda w: code_digest("grokphase.drawing", f"grokphase.figures.{CONFIG.figure(w.figure).drawing}"),
+        code=lambda w: code_digest(
+            "grokphase.drawing", f"grokphase.figures.{CONFIG.figure(w.figure).drawing}"
+        ),
     shell:
         "python -m grokphase figure --specification {params.specification:q}"
         " --results {params.results:q} --output-folder {params.folder:q} > {log:q} 2>&1"
