@@ -28,7 +28,7 @@ onerror:
 rule all:
     default_target: True
     input:
-        [figure_files(name) for name in CONFIG.figures],
+        [figure_files(name) + tables_of_figure(name) for name in CONFIG.figures],
         [
             LAYOUT.summary(name, "md")
             for name, one in CONFIG.experiments.items()

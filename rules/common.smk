@@ -103,7 +103,8 @@ shell.prefix(
 
 
 wildcard_constraints:
-    experiment="[a-z][a-z0-9_]*",
+    experiment="|".join(CONFIG.experiments) or "(?!)",
+    figure="|".join(CONFIG.figures) or "(?!)",
     point="all|[a-z_]+~[^/~]+(/[a-z_]+~[^/~]+)*",
     line="all|[a-z_]+~[^/~]+(/[a-z_]+~[^/~]+)*",
     dataset=r"\d+",
@@ -161,8 +162,15 @@ def shard_files(wildcards):
 
 
 def figure_inputs(wildcards):
-    """Aggregates, theory and baseline of the points a figure draws, and nothing else."""
-    figure = CONFIG.figures[wildcards.figure]
+    return tables_of_figure(wildcards.figure)
+
+
+def tables_of_figure(name):
+    """Aggregates, theory and baseline of the points a figure draws, and nothing else.
+
+    The targets ask for them as well, so that a table that was deleted is made anew.
+    """
+    figure = CONFIG.figures[name]
     one = CONFIG.experiments[figure.experiment]
     files = [
         LAYOUT.aggregate(figure.experiment, point, table)

@@ -38,4 +38,5 @@ for name in CONFIG.figures:
             name
         input:
             figure_files(name),
+            tables_of_figure(name),
         localrule: True

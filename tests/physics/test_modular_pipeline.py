@@ -116,6 +116,19 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(tmp_path, monkeyp
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
+@pytest.mark.parametrize(("prime", "width"), [(3, 2), (7, 2), (7, 1)])
+def test_fewer_neurons_than_are_saved_are_all_saved(tmp_path, prime, width):
+    parameters = TINY.model_copy(update={"prime": prime, "width": width, "train_fraction": 1.0})
+    spec = specification(parameters=parameters, planted=PlantedWaves(waves=1))
+    known = order(0).model_copy(update={"prime": prime})
+    write_dataset(known, tmp_path / "0.npz")
+    training.train(spec, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
+    schema = shards.schema(OBSERVABLES["modular_addition"], "modular_addition")
+    table = modular_aggregation.neurons(read_table(tmp_path / "shard", schema)).to_pandas()
+    assert sorted(set(table["neuron"])) == list(range(width))
+    assert set(table["weights"].map(len)) == {prime}
+
+
 def test_shards_hold_finite_observables_and_every_mode(shard_files):
     observables = OBSERVABLES["modular_addition"]
     table = read_table(shard_files[0], shards.schema(observables, "modular_addition"))

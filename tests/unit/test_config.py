@@ -148,6 +148,19 @@ MISTAKES = {
         {f"{E}.model": "student"},
         f"{E}.model: there is no model 'student'; did you mean 'teacher_student'?",
     ),
+    "data that do not fit": (
+        {f"{E}.parameters.train_size": 10**9},
+        f"{E}: a network needs 3.73e+03 GiB at train_size=1000000000, width=700, input_dim=150; ",
+    ),
+    "number that YAML reads as text": (
+        {f"{E}.parameters.weight_variance": "5e-1"},
+        f"{E}.parameters.weight_variance: input should be a valid number (got '5e-1'); YAML reads "
+        "that as text: write 5.0e-1",
+    ),
+    "huge count": (
+        {f"{E}.parameters.width": 10**400},
+        f"{E}.parameters.width: input should be less than or equal to 1000000000 (got 1000",
+    ),
     "unknown drawing": (
         {"figures.mine": {"experiment": "teacher_student", "drawing": "fig11"}},
         "figures.mine.drawing: there is no figure 'fig11'; did you mean 'fig1'?",
@@ -228,6 +241,23 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(place, known):
     where = f"{place}.{wrong}".lstrip(".")
     found = problems(changed({where: 1}))
     assert found == [f"{where}: there is no key {wrong!r}; did you mean {known!r}?"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "changes", "wanted"),
+    [
+        ("quick", {"experiments": {"teacher_studnt": {"seed": 1}}}, "quick.experiments.teacher_st"),
+        ("quick", {"figures": {"fig11": {"baseline": 1}}}, "quick.figures.fig11: there is no figu"),
+        ("quick", {"figure": {}}, "quick.figure: there is no key 'figure'; did you mean "),
+        ("../up", {}, "../up: a scale's name has lower-case letters, digits and _ only"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_a_scale_are_named_as_its_own(scale, changes, wanted):
+    raw = copy.deepcopy(RAW) | {"scales": {scale: changes}}
+    with pytest.raises(GrokphaseError) as error:
+        load_config(raw, scale)
+    [_, line] = str(error.value).splitlines()
+    assert line.strip().startswith(f"scales.{wanted}")
 
 
 def test_all_mistakes_are_named_at_once():

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import yaml
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
 
@@ -55,6 +56,12 @@ def test_an_experiment_without_networks_is_theory_only():
         ({"parameters__prime": 2}, "experiments.e: prime=2: the modulus must be an odd prime"),
         ({"parameters__sextic_decay": 0.0}, "sextic_decay=0.0: must be positive.*normalised"),
         ({"parameters__sextic_decay": -1.0}, "sextic_decay=-1.0: must be positive.*normalised"),
+        (
+            {"parameters__prime": 16, "parameters__allow_composite": True},
+            "16: the modulus must be od",
+        ),
+        ({"parameters__train_fraction": 0.999}, "trains on 49 of the 49 pairs: at least one must"),
+        ({"parameters__train_fraction": 1e-9}, "trains on 0 of the 49 pairs: at least one must be"),
         ({"parameters__width": 0}, "experiments.e.parameters.width: .*greater than 0 .got 0"),
         ({"sweep__noise": [0.0]}, "experiments.e.sweep.noise.0: .*greater than 0 .got 0"),
         ({"sweep__noise": [-0.1]}, "experiments.e.sweep.noise.0: .*greater than 0"),
@@ -134,6 +141,37 @@ def test_a_figure_needs_the_networks_it_draws(figure, networks, message):
         return
     with pytest.raises(GrokphaseError, match=f"figures.{figure}.experiment: {figure} {message}"):
         load_config(raw)
+
+
+def test_theory_that_does_not_fit_is_refused():
+    with pytest.raises(GrokphaseError, match=r"the theory needs 372 GiB at prime=99991; this"):
+        load(SMALL, parameters__prime=99991)
+    with pytest.raises(GrokphaseError, match=r"GiB at prime=401.* reduce prime or theory.largest_"):
+        load(SMALL, parameters__prime=401, theory=THEORY | {"largest_diagonalised": 401})
+
+
+def test_theory_that_does_not_reach_the_sweep_is_warned_of():
+    [warning] = load(SMALL, sweep__noise=[0.15, 0.5]).warnings()
+    assert warning.startswith("experiments.e: theory is drawn from 0.14 to 0.26, and 0.5 of sweep")
+
+
+def test_networks_of_a_part_of_the_table_need_a_figure_of_them():
+    raw = {"figures": {"modular_network": {"experiment": "e"}}, "scales": {"paper": {}}}
+    for changes in ({"parameters": SMALL["parameters"] | {"train_fraction": 0.5}},
+                    {"sweep": SMALL["sweep"] | {"train_fraction": [0.5]}}):  # fmt: skip
+        with pytest.raises(GrokphaseError, match="modular_network draws networks trained on the f"):
+            load_config(raw | {"experiments": {"e": TRAINED | changes}})
+
+
+def test_changes_alone_are_on_top_of_the_configuration_beside_them(tmp_path, monkeypatch):
+    """A file without scales, as for --configfile."""
+    monkeypatch.chdir(tmp_path)
+    raw = {"experiments": {"e": SMALL}, "figures": {}, "scales": {"paper": {}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "mine.yaml").write_text("experiments: {e: {parameters: {prime: 11}}}")
+    points = load_config(tmp_path / "mine.yaml").experiments["e"].points()
+    assert {point.prime for point in points.values()} == {11}
+    assert {point.width for point in points.values()} == {10}
 
 
 def test_selected_counts_stay_counts():

@@ -14,6 +14,7 @@ import yaml
 from grokphase.sampling.checkpoint import Checkpoint
 
 POINT = "noise~0.2/cubic_strength~-0.3"
+OTHER = "noise~0.3/cubic_strength~-0.3"
 SHARD = f"{POINT}/shards/datasets~0-0.parquet"
 EXPERIMENT = "experiments.teacher_student"
 
@@ -60,12 +61,32 @@ def test_a_truncated_aggregate_is_named(finished):
 
 
 def test_a_damaged_table_is_made_anew_once_deleted(finished):
-    """As its message says: its point, and the figures that could not be drawn."""
+    """As its message says: the tables of its point, and the figures, though they are there."""
     finished.path(f"{POINT}/outputs.parquet").unlink()
-    shutil.rmtree(finished.results / "paper" / "figures")
     jobs = finished.plan("fig1", "fig2")
     assert set(jobs) == {"aggregate", "figure", "fig1", "fig2"}
     assert jobs["aggregate"] == {f"results/paper/teacher_student/{POINT}/histogram.parquet"}
+
+
+def test_a_damaged_shard_costs_its_point_nothing_once_deleted(finished):
+    """Snakemake removes the tables of the job that met the damage; they are all made anew."""
+    before = finished.files()
+    shard = finished.path(SHARD)
+    shard.write_bytes(shard.read_bytes()[:-50])
+    finished.snakemake("fig1").check_failure("delete it and run again")
+    shard.unlink()
+    finished.snakemake().check_success()
+    after = finished.files()
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_tables_of_another_point_are_refused(finished):
+    for name in ("histogram", "outputs", "diagnostics"):
+        shutil.copy(finished.path(f"{OTHER}/{name}.parquet"), finished.path(POINT))
+    figure = finished.grokphase("figure", "--figure", "fig1")
+    figure.check_failure(f"{POINT}/histogram.parquet is not the table of {POINT}", "delete it")
+    summary = finished.grokphase("summary", "--experiment", "teacher_student")
+    summary.check_failure(f"{POINT}/diagnostics.parquet is of {OTHER}, not of {POINT}")
 
 
 @pytest.mark.parametrize("stage", ["train", "baseline"])
@@ -358,7 +379,7 @@ def test_a_finished_job_writes_its_shard_again_from_its_state(finished, undistur
     assert job.output.read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_the_state_and_means_again(finished, undisturbed, number):
     """Exit status 75, no checkpoint but the one the signal caused, and the same bytes at last."""
     job = Training(finished)

@@ -50,7 +50,14 @@ class Config(BaseModel):
 
     def warnings(self) -> list[str]:
         """What is accepted but limits what the results mean."""
-        return [
+        outside = [
+            f"experiments.{name}: theory is drawn from {one.theory.lowest_noise:g} to "
+            f"{one.theory.highest_noise:g}, and {noise:g} of sweep.noise lies outside"
+            for name, one in self.experiments.items()
+            for noise in one.swept()["noise"]
+            if not one.theory.lowest_noise <= noise <= one.theory.highest_noise
+        ]
+        return outside + [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
             for name, one in self.experiments.items()
             if isinstance(one, ModularAdditionExperiment)
@@ -74,9 +81,18 @@ class Config(BaseModel):
             train_size=sizes.train_size,
         )
 
+    def _trained(self, experiment: str) -> Experiment:
+        """An experiment that samples networks; raises GrokphaseError for another."""
+        one = self.experiments[experiment]
+        if not one.trains:
+            raise GrokphaseError(
+                f"experiments.{experiment} samples no networks: it has theory and nothing to train"
+            )
+        return one
+
     def training(self, experiment: str, point: str) -> TrainingSpecification:
         """Specification of the training at one point."""
-        one = self.experiments[experiment]
+        one = self._trained(experiment)
         assert one.sampler is not None
         sampler = one.sampler.model_dump()
         return TrainingSpecification(
@@ -98,7 +114,7 @@ class Config(BaseModel):
 
     def aggregation(self, experiment: str, point: str) -> AggregationSpecification:
         """Specification of the aggregation at one point."""
-        one = self.experiments[experiment]
+        one = self._trained(experiment)
         return AggregationSpecification(
             point=point,
             model=one.model,
@@ -134,6 +150,10 @@ class Config(BaseModel):
     def baseline(self, experiment: str, dataset: int) -> BaselineSpecification:
         """Specification of the Gaussian-process baseline on one dataset."""
         one = self.experiments[experiment]
+        if not isinstance(one, TeacherStudentExperiment):
+            raise GrokphaseError(
+                f"experiments.{experiment}: only the teacher-student model has a baseline"
+            )
         points = list(one.points().values())
         return BaselineSpecification(
             experiment=experiment,
@@ -164,11 +184,11 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
 
     Raises GrokphaseError with every problem found, each naming its key.
     """
-    raw = _read(source) if isinstance(source, Path) else dict(source)
+    raw = _read_whole(source) if isinstance(source, Path) else dict(source)
     scales = raw.pop("scales", None)
     scale = scale or raw.pop("scale", None) or "paper"
     raw.pop("scale", None)
-    wrong_scale = scale_problems(scales, scale)
+    wrong_scale = scale_problems(scales, scale, raw)
     if wrong_scale:
         raise _invalid(wrong_scale)
     assert isinstance(scales, Mapping)
@@ -188,6 +208,13 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
 
 def _invalid(problems: list[str]) -> GrokphaseError:
     return GrokphaseError("the configuration is not valid:\n  " + "\n  ".join(problems))
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    """A configuration file; one without scales is changes on top of config.yaml."""
+    raw = _read(path)
+    base = Path("config.yaml")
+    return raw if "scales" in raw or not base.is_file() else _merge(_read(base), raw)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,10 +12,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from grokphase.errors import GrokphaseError
 from grokphase.figures import style
 from grokphase.parameters import ModularAddition, Parameters
 from grokphase.specifications.figure import FigureSpecification
-from grokphase.storage import read_table, replaced
+from grokphase.storage import provenance, read_table, replaced
 from grokphase.tables import aggregates, modular_aggregates, modular_theory, theory
 from grokphase.tables.observables import OBSERVABLES
 
@@ -102,7 +103,7 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
 
     def joined(places: dict[str, Parameters], folder: Path, table: str, schema: Any) -> Any:
         parts = [
-            _labelled(folder / name / f"{table}.parquet", schema, at, labels)
+            _labelled(name, folder / name / f"{table}.parquet", schema, at, labels)
             for name, at in places.items()
         ]
         return pd.concat(parts or [schema.empty_table().to_pandas()], ignore_index=True)
@@ -146,10 +147,14 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
 
 
 def _labelled(
-    path: Path, schema: object, parameters: Parameters, labels: tuple[str, ...]
+    place: str, path: Path, schema: object, parameters: Parameters, labels: tuple[str, ...]
 ) -> pd.DataFrame:
-    """A table with the parameters it belongs to, where it lacks them."""
+    """The table of a point or line with the parameters it belongs to, where it lacks them."""
     table = read_table(path, schema).to_pandas()
+    if provenance(path).get("point", place) != place or table.empty:
+        raise GrokphaseError(
+            f"{path} is not the table of {place}, or is empty; delete it and run again"
+        )
     for name in labels:
         if name not in table:
             table[name] = getattr(parameters, name)

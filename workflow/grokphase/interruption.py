@@ -1,11 +1,11 @@
-"""Signals that ask a job to save its state and stop: SIGTERM and SIGUSR1."""
+"""Signals that ask a job to save its state and stop: SIGTERM, SIGUSR1, and SIGINT (Ctrl-C)."""
 
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from grokphase.specifications.aggregation import AggregationSpecification
 from grokphase.storage import write_table
 from grokphase.tables import modular_aggregates as tables
 from grokphase.tables.observables import OBSERVABLES
-from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
+from grokphase.tables.shards import POWER_BINS, POWER_WIDTH
 
 
 def aggregate(
@@ -132,11 +132,12 @@ def neurons(shards: pa.Table) -> pa.Table:
     """Saved neurons of the first network of each kind of start."""
     kinds = shards["start"].to_pylist()
     saved = matrix(shards, "neurons")
+    prime = 2 * matrix(shards, "target_eigenvalues").shape[1] + 1
     rows = []
     for kind in sorted(set(kinds), reverse=True):
         flat = saved[kinds.index(kind)]
         moments, operands = ("start", "end"), ("first", "second")
-        weights = flat.reshape(SAVED_NEURONS, len(moments), len(operands), -1)
+        weights = flat.reshape(-1, len(moments), len(operands), prime)
         rows += [
             {
                 "start": kind,
@@ -145,7 +146,7 @@ def neurons(shards: pa.Table) -> pa.Table:
                 "operand": operand,
                 "weights": weights[neuron, i, j],
             }
-            for neuron in range(SAVED_NEURONS)
+            for neuron in range(len(weights))
             for i, moment in enumerate(moments)
             for j, operand in enumerate(operands)
         ]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-PositiveCount = Annotated[int, Field(gt=0, strict=True)]
+PositiveCount = Annotated[int, Field(gt=0, le=10**9, strict=True)]
 
 
 class TeacherStudent(BaseModel):
@@ -61,10 +61,15 @@ class ModularAddition(BaseModel):
         description="sigma^2: temperature of the Langevin dynamics and observation-noise variance."
     )
     train_fraction: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the P^2 pairs trained on; 1 is the paper."
+        default=1.0,
+        gt=0,
+        le=1,
+        strict=True,
+        description="Share of the P^2 pairs trained on; 1 is the paper.",
     )
     allow_composite: bool = Field(
         default=False,
+        strict=True,
         description="Accept a modulus that is not prime, whose target modes are not degenerate.",
     )
 
@@ -75,6 +80,11 @@ class ModularAddition(BaseModel):
             problems.append(
                 f"prime={self.prime}: the modulus must be an odd prime, 3 or more; at P = 2 the "
                 "only non-zero Fourier mode is real, so the mode action does not apply"
+            )
+        elif self.prime % 2 == 0:
+            problems.append(
+                f"prime={self.prime}: the modulus must be odd; of an even one the mode P/2 is "
+                "real, and the mode action does not apply to it"
             )
         elif not is_prime(self.prime):
             divisor = next(q for q in range(2, self.prime) if self.prime % q == 0)
@@ -89,6 +99,13 @@ class ModularAddition(BaseModel):
                 f"sextic_decay={self.sextic_decay}: must be positive; the data term "
                 "-u a^2 |w_k|^2 |v_k|^2 outgrows the quadratic prior, so without a sextic decay "
                 "the mean-field density of a Fourier mode cannot be normalised"
+            )
+        pairs = self.prime**2
+        if self.train_fraction < 1 and not 0 < round(self.train_fraction * pairs) < pairs:
+            problems.append(
+                f"train_fraction={self.train_fraction} trains on "
+                f"{round(self.train_fraction * pairs)} of the {pairs} pairs: at least one must be "
+                "on either side; 1 is the full table"
             )
         if problems:
             raise ValueError("; ".join(problems))

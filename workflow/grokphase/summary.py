@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from grokphase.errors import GrokphaseError
 from grokphase.specifications.summary import SummarySpecification
 from grokphase.storage import read_table, replaced, write_table
 from grokphase.tables import aggregates
@@ -23,6 +24,11 @@ def summarise(
     observables = OBSERVABLES[specification.model]
     schema = aggregates.diagnostics(observables)
     table = pa.concat_tables([read_table(path, schema) for path in diagnostics])
+    for point, path, found in zip(
+        specification.points, diagnostics, table["point"].to_pylist(), strict=False
+    ):
+        if point != found:
+            raise GrokphaseError(f"{path} is of {found}, not of {point}; delete it and run again")
     write_table(table_file, table, specification.model_dump(mode="json"))
     rows = table.to_pylist()
     failed = [row for row in rows if not row["converged"]]

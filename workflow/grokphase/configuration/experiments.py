@@ -3,7 +3,7 @@
 import itertools
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import (
     TYPE_CHECKING,
@@ -155,7 +155,7 @@ class BaseExperiment(BaseModel):
     def _points(self, swept: Mapping[str, list[Any]]) -> dict[str, Any]:
         fixed = self.parameters.model_dump(exclude_none=True)
         return {
-            point_name(values): self.parameters_type(**fixed, **values)
+            point_name(values): self.parameters_type(**(fixed | values))
             for values in (
                 dict(zip(swept, one, strict=True)) for one in itertools.product(*swept.values())
             )
@@ -218,6 +218,24 @@ class TeacherStudentExperiment(BaseExperiment):
                 )
         return problems
 
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> Self:
+        """A gradient holds the activations [n, N] and the data [n, d]."""
+        try:
+            points = self.points().values()
+        except ValidationError:
+            return self  # Named by the checks between the settings.
+        available = _machine_memory()
+        for point in points:
+            need = 4.0 * point.train_size * (point.width + 2 * point.input_dim)
+            if need > available:
+                raise ValueError(
+                    f"a network needs {need / 2**30:.3g} GiB at train_size={point.train_size}, "
+                    f"width={point.width}, input_dim={point.input_dim}; this machine has "
+                    f"{available / 2**30:.2f} GiB: reduce them"
+                )
+        return self
+
 
 class ModularAdditionExperiment(BaseExperiment):
     """A sweep of modular addition; without `networks` it is theory only.
@@ -249,7 +267,8 @@ class ModularAdditionExperiment(BaseExperiment):
         if not trains and raw.get("sampler") is not None:
             return ["networks is missing: there is a sampler but nothing to train"]
         collapsed = mapping(raw.get("sampler")).get("collapsed_readout")
-        in_part = any("train_fraction" in mapping(raw.get(key)) for key in ("parameters", "sweep"))
+        fixed, swept = mapping(raw.get("parameters")), mapping(raw.get("sweep"))
+        in_part = fixed.get("train_fraction", 1) != 1 or swept.get("train_fraction", [1]) != [1]
         if collapsed and in_part:
             return [
                 "sampler.collapsed_readout needs the full table: remove it, or remove "
@@ -267,7 +286,10 @@ class ModularAdditionExperiment(BaseExperiment):
             problems = [one["msg"].removeprefix("Value error, ") for one in found]
         else:
             trained = list(points.values()) if self.trains else []
-            problems = [
+            problems = _theory_size_problems(
+                {point.prime for point in points.values()}, self.theory.largest_diagonalised
+            )
+            problems += [
                 p for point in trained for p in _size_problems(point, self.planted, self.sampler)
             ]
             if len({point.prime for point in trained}) > 1:
@@ -280,12 +302,33 @@ class ModularAdditionExperiment(BaseExperiment):
         return self
 
 
+def _machine_memory() -> float:
+    """Bytes of this machine."""
+    return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+
+
+def _theory_size_problems(primes: Iterable[int], largest_diagonalised: int) -> list[str]:
+    """Whether the kernel's eigenvalues [P, P], and what is diagonalised [P^2, P^2], fit."""
+    available = _machine_memory()
+    problems = []
+    for prime in primes:
+        diagonalised = prime <= largest_diagonalised
+        need = 24.0 * prime**4 if diagonalised else 40.0 * prime**2
+        if need > available:
+            problems.append(
+                f"the theory needs {need / 2**30:.3g} GiB at prime={prime}; this machine has "
+                f"{available / 2**30:.2f} GiB: reduce prime"
+                + (" or theory.largest_diagonalised" if diagonalised else "")
+            )
+    return problems
+
+
 def _size_problems(
     point: ModularAddition, planted: PlantedWaves, sampler: Schedule | None
 ) -> list[str]:
     """Whether a network of these parameters fits in this machine's memory and can be planted."""
     problems = []
-    available = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    available = _machine_memory()
     try:
         choose_form(point, available)
     except MemoryError as error:

@@ -36,7 +36,11 @@ class Drawing(NamedTuple):
 def figure_drawing(name: str) -> Drawing:
     """The constants MODEL, VARIES and STARTS of a figure's module, which is not imported."""
     found: dict[str, Any] = {}
-    for node in ast.parse((_FIGURES / f"{name}.py").read_text()).body:
+    try:
+        tree = ast.parse((_FIGURES / f"{name}.py").read_text())
+    except SyntaxError as error:
+        raise GrokphaseError(f"figures/{name}.py, line {error.lineno}: {error.msg}") from error
+    for node in tree.body:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name) and target.id in ("MODEL", "VARIES", "STARTS"):

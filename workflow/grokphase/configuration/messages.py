@@ -1,6 +1,7 @@
 """One line for every mistake: its key, what is wrong, what would be right."""
 
 import difflib
+import re
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -45,6 +46,9 @@ def explain(error: Any, root: type[BaseModel]) -> str:
     if error["type"] == "value_error" and not where:
         return message
     shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
+    if isinstance(error["input"], str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", error["input"]):
+        digits, exponent = re.split("[eE]", error["input"])
+        shown += f"; YAML reads that as text: write {digits}.0e{int(exponent):+d}"
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
 
 

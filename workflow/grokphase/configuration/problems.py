@@ -12,24 +12,36 @@ from grokphase.configuration.written import is_count, is_number, mapping, networ
 RESERVED_NAMES = ("figures", "logs", "benchmarks")
 """Folders of a scale that are not those of an experiment."""
 
+_NAME = "[a-z][a-z0-9_]*"
+
 RULES = ("all", "dataset", "train", "aggregate", "summary", "theory", "baseline", "figure")
 """Rules of the workflow, whose names a figure cannot have."""
 
 
-def scale_problems(scales: Any, scale: Any) -> list[str]:
-    """What is wrong with the scales, and with the one that is wanted."""
+def scale_problems(scales: Any, scale: Any, raw: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the scales, and with the name of the one that is wanted."""
     if not isinstance(scales, Mapping):
         return ["scales: must be a mapping from names such as paper to changes"]
     if not isinstance(scale, str) or scale not in scales:
         return [unknown("scale", str(scale), "scale", scales)]
-    changes = scales[scale] or {}
+    where, changes = f"scales.{scale}", scales[scale] or {}
+    if not re.fullmatch(_NAME, scale):
+        return [f"{where}: a scale's name has lower-case letters, digits and _ only"]
     if not isinstance(changes, Mapping):
-        return [f"scales.{scale}: must be a mapping of changes to experiments and figures"]
-    return [
-        unknown(f"scales.{scale}.{key}", str(key), "key", ("experiments", "figures"))
-        for key in changes
-        if key not in ("experiments", "figures")
-    ]
+        return [f"{where}: must be a mapping of changes to experiments and figures"]
+    needed = {"experiments": "model", "figures": "experiment"}
+    problems = []
+    for kind, ones in changes.items():
+        if kind not in needed:
+            problems.append(unknown(f"{where}.{kind}", str(kind), "key", needed))
+            continue
+        known = mapping(raw.get(kind))
+        problems += [
+            unknown(f"{where}.{kind}.{one}", str(one), kind.removesuffix("s"), known)
+            for one, change in mapping(ones).items()
+            if one not in known and needed[kind] not in mapping(change)
+        ]
+    return problems
 
 
 def cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
@@ -40,7 +52,7 @@ def cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
     experiments, figures = mapping(raw.get("experiments")), mapping(raw.get("figures"))
     problems = []
     for name, experiment in experiments.items():
-        if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name in RESERVED_NAMES:
+        if not re.fullmatch(_NAME, str(name)) or name in RESERVED_NAMES:
             problems.append(
                 f"experiments.{name}: {name!r} cannot name an experiment; use lower-case letters, "
                 f"digits and _, and none of {', '.join(RESERVED_NAMES)}"
@@ -118,7 +130,7 @@ def _figure_problems(
     if drawing not in figure_names():
         where = f"figures.{name}.drawing" if raw.get("drawing") else f"figures.{name}"
         problems.append(unknown(where, drawing, "figure", figure_names()))
-    elif not re.fullmatch("[a-z][a-z0-9_]*", name) or name.split("_")[0] in RULES:
+    elif not re.fullmatch(_NAME, name) or name.split("_")[0] in RULES:
         problems.append(
             f"figures.{name}: {name!r} cannot name a figure; use lower-case letters, digits and _, "
             f"and do not begin with {', '.join(RULES)}"
@@ -172,7 +184,12 @@ def _drawing_problems(
             f"{drawn} is of {experiment['model']}"
         ]
     problems = []
-    networks = networks_as_written(experiment)
+    fixed, networks = mapping(experiment.get("parameters")), networks_as_written(experiment)
+    if "train_fraction" not in drawing.varies and fixed.get("train_fraction", 1) != 1:
+        problems.append(
+            f"{where}.experiment: {name} draws networks trained on the full table, but {drawn} has "
+            f"train_fraction={fixed['train_fraction']}"
+        )
     if drawing.starts and not any(networks[kind] for kind in drawing.starts):
         problems.append(
             f"{where}.experiment: {name} draws networks started {' or '.join(drawing.starts)}, and "
@@ -183,6 +200,12 @@ def _drawing_problems(
     for parameter in EXPERIMENTS[drawing.model].parameters_type.model_fields:
         values = swept.get(parameter)
         shown = selected.get(parameter, values)
+        if parameter == "train_fraction" and parameter not in drawing.varies and values:
+            problems.append(
+                f"{where}.experiment: {name} draws networks trained on the full table, but {drawn} "
+                "sweeps train_fraction"
+            )
+            continue
         if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
             problems.append(
                 f"{where}: {name} draws one {parameter}, and here are {len(shown)}: choose with "

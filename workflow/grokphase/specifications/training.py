@@ -37,13 +37,25 @@ class Networks(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prior: int = Field(default=1, ge=0, strict=True, description="Started from the prior.")
-    planted: int = Field(default=1, ge=0, strict=True, description="Started with droplets.")
+    prior: int = Field(
+        default=1, ge=0, le=10_000, strict=True, description="Started from the prior."
+    )
+    planted: int = Field(
+        default=1, ge=0, le=10_000, strict=True, description="Started with droplets."
+    )
     cooled: int = Field(
-        default=0, ge=0, strict=True, description="Prior start, annealed from the highest noise."
+        default=0,
+        ge=0,
+        le=10_000,
+        strict=True,
+        description="Prior start, annealed from the highest noise.",
     )
     heated: int = Field(
-        default=0, ge=0, strict=True, description="Planted start, annealed from the lowest noise."
+        default=0,
+        ge=0,
+        le=10_000,
+        strict=True,
+        description="Planted start, annealed from the lowest noise.",
     )
 
     def starts(self) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ shares the symmetries of the task is diagonal in the orthonormal modes
 phi_kk'(n, m) = exp(2 pi i (k n + k' m)/P)/P.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -85,13 +86,13 @@ def symmetric(kernel: ArrayLike, permutation: NDArray[np.int64], tolerance: floa
 def target_orbits(prime: int) -> list[list[int]]:
     """Classes of k != 0 whose target modes (k, k) are degenerate by symmetry.
 
-    Multiplication by a unit q maps (k, k) to (q k, q k). For prime P there is one class; otherwise
-    one for each divisor of P below P: at P = 15 the units, the multiples of 3 and those of 5.
+    Multiplication by a unit q maps (k, k) to (q k, q k) and keeps the divisor gcd(k, P). For prime
+    P there is one class; otherwise one for each divisor of P below P: at P = 15 the units, the
+    multiples of 3 and those of 5.
     """
-    units = [q for q in range(1, prime) if np.gcd(q, prime) == 1]
     classes: dict[int, list[int]] = {}
     for k in range(1, prime):
-        classes.setdefault(min(q * k % prime for q in units), []).append(k)
+        classes.setdefault(math.gcd(k, prime), []).append(k)
     return [classes[key] for key in sorted(classes)]
 
 
@@ -111,11 +112,15 @@ def mode_eigenvalues(first: ArrayLike, second: ArrayLike, readout_variance: floa
     w, v = np.atleast_2d(np.asarray(first, float)), np.atleast_2d(np.asarray(second, float))
     prime = w.shape[1]
     w_modes, v_modes = np.fft.fft(w, axis=1), np.fft.fft(v, axis=1)
-    # sum_nm (w_n + v_m)^2 exp(-2 pi i (k n + k' m)/P)/P
-    amplitude = 2 * w_modes[:, :, None] * v_modes[:, None, :] / prime
-    amplitude[:, :, 0] += np.fft.fft(w**2, axis=1)
-    amplitude[:, 0, :] += np.fft.fft(v**2, axis=1)
-    return readout_variance * np.mean(np.abs(amplitude) ** 2, axis=0)
+    w_squares, v_squares = np.fft.fft(w**2, axis=1), np.fft.fft(v**2, axis=1)
+    total = np.zeros((prime, prime))
+    for neuron in range(len(w)):
+        # sum_nm (w_n + v_m)^2 exp(-2 pi i (k n + k' m)/P)/P
+        amplitude = 2 / prime * np.outer(w_modes[neuron], v_modes[neuron])
+        amplitude[:, 0] += w_squares[neuron]
+        amplitude[0, :] += v_squares[neuron]
+        total += np.abs(amplitude) ** 2
+    return readout_variance / len(w) * total
 
 
 def symmetrised_target_eigenvalues(eigenvalues: ArrayLike) -> Array:

@@ -34,7 +34,7 @@ class Settings(KernelSettings):
     leapfrog_steps: PositiveCount
     jitter: float = Field(default=0.1, ge=0, lt=1, strict=True)
     length_spread: float = Field(default=0.5, ge=0, lt=1, strict=True)
-    metropolis: bool = True
+    metropolis: bool = Field(default=True, strict=True)
 
     @property
     def gradients_per_step(self) -> int:

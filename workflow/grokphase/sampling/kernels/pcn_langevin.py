@@ -24,7 +24,7 @@ class Settings(KernelSettings):
     """step_size: h, between 0 and 2; metropolis: accept or reject, which makes it exact."""
 
     step_size: float = Field(gt=0, lt=2, strict=True)
-    metropolis: bool = True
+    metropolis: bool = Field(default=True, strict=True)
 
 
 def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
