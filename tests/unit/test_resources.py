@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from grokphase import estimation, machine, resources, slurm
 from grokphase.cli import cli
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
+from grokphase.storage import write_table
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "benchmarks" / "resources.md"
@@ -139,16 +141,27 @@ def test_the_status_of_a_run_is_read_from_its_files(tmp_path, monkeypatch):
     def log(point, dataset):
         return base / "logs" / "train" / "modular_small" / point / f"{dataset}-{dataset}.log"
 
-    put(base / "modular_small" / points[0] / "shards" / "datasets~0-0.parquet", "")
+    def shard(point, specification):
+        path = base / "modular_small" / point / "shards" / "datasets~0-0.parquet"
+        write_table(path, pa.table({}), {"specification": specification})
+
+    current = [config.training("modular_small", point).model_dump(mode="json") for point in points]
+    shard(points[0], current[0])
+    shard(points[2], current[2] | {"seed": 9})
+    put(base / "modular_small" / points[3] / "shards" / "datasets~0-0.parquet", "damaged")
     put(log(points[0], 1), "12:00:00 50 of 160 draws, 2 draws/s, 55 s remaining\n")
     put(log(points[0], 2), "Error: training diverged\n")
     put(log(points[1], 0), "Error: stopped by SIGTERM after 9 draws; the state is saved: ...\n")
     put(log(points[1], 1), "")
+    # Of a job whose shard was removed afterwards.
+    put(log(points[2], 1), "12:00:00 160 of 160 draws, 2 draws/s, 0 s remaining\n")
     now = log(points[1], 1).stat().st_mtime + 1
     found = {one.point: one for one in estimation.progress(config, now)
              if one.experiment == "modular_small"}  # fmt: skip
-    assert found[points[0]][2:7] == (1, 1, 1, 0, 0)
-    assert found[points[1]][2:7] == (0, 1, 0, 0, 2)
+    assert found[points[0]][2:8] == (1, 1, 1, 0, 0, 0)
+    assert found[points[1]][2:8] == (0, 1, 0, 0, 2, 0)
+    assert found[points[2]][2:8] == (0, 0, 0, 0, 2, 1)
+    assert found[points[3]][2:8] == (0, 0, 0, 0, 2, 1)
     later = {one.point: one for one in estimation.progress(config, now + 1e5)
              if one.experiment == "modular_small"}  # fmt: skip
     assert later[points[0]].slow == 1

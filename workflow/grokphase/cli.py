@@ -503,7 +503,7 @@ def estimate(
     help="Jobs that run at a time; by default those that run now.",
 )
 def status(config: Path, scale: str, cores: int | None) -> None:
-    """Training jobs done, running, failed, slow and waiting at every point, and the expected end.
+    """Training jobs done, running, failed, slow, waiting and outdated at every point, and the end.
 
     Only files are read: it works beside a run, here or on a cluster.
     """
@@ -511,7 +511,7 @@ def status(config: Path, scale: str, cores: int | None) -> None:
 
     now = time.time()
     points = estimation.progress(load_config(config, scale), now)
-    names = ("done", "running", "failed", "slow", "waiting")
+    names = estimation.STATES
     width = max((len(f"{one.experiment}/{one.point}") for one in points), default=0)
     click.echo(f"{'point':{width}}  " + "  ".join(names))
     for one in points:

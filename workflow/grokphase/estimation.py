@@ -213,6 +213,9 @@ def report(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> str:
     return "\n".join(lines)
 
 
+STATES = ("done", "running", "failed", "slow", "waiting", "outdated")
+
+
 class Progress(NamedTuple):
     """Training jobs of one point by state."""
 
@@ -223,13 +226,15 @@ class Progress(NamedTuple):
     failed: int
     slow: int
     waiting: int
+    outdated: int
     remaining: float
 
 
 def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]:
     """State of every point that trains, from shards, logs and their times alone.
 
-    A job runs once its log is there and holds no error, and is slow if its log then stays silent
+    A shard of other settings than those of `config` is outdated: its job will run again. A job runs
+    once its log is there and holds no error, and is slow if its log then stays silent
     for `stale` seconds longer than the whole job should take. `remaining` is the expected
     processor time in seconds of what is not done.
     """
@@ -237,20 +242,34 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
     found = []
     for name, experiment in config.experiments.items():
         for point in experiment.points() if experiment.trains else ():
-            counts = {"done": 0, "running": 0, "failed": 0, "slow": 0, "waiting": 0}
+            counts = dict.fromkeys(STATES, 0)
             remaining = 0.0
             for datasets in experiment.shards():
                 label = f"{datasets.start}-{datasets.stop - 1}"
-                if Path(layout.shard(name, point, label)).exists():
-                    counts["done"] += 1
+                wanted = config.training(name, point)
+                expected = resources.training(wanted, len(datasets)).seconds
+                shard = Path(layout.shard(name, point, label))
+                if shard.exists():
+                    current = _is_of(shard, wanted.model_dump(mode="json"))
+                    counts["done" if current else "outdated"] += 1
+                    remaining += 0.0 if current else expected
                     continue
-                expected = resources.training(config.training(name, point), len(datasets)).seconds
                 log = Path(layout.log(f"train/{name}/{point}/{label}"))
                 state, left = _job_state(log, expected, now, stale)
                 counts[state] += 1
                 remaining += left
             found.append(Progress(name, point, remaining=remaining, **counts))
     return found
+
+
+def _is_of(shard: Path, specification: dict[str, Any]) -> bool:
+    """Whether a shard holds networks of this specification; a damaged one does not."""
+    from grokphase.storage import provenance
+
+    try:
+        return bool(provenance(shard).get("specification") == specification)
+    except GrokphaseError:
+        return False
 
 
 def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:
@@ -263,6 +282,9 @@ def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[st
         again = "the state is saved" in text
         return ("waiting" if again else "failed"), expected
     lines: list[Any] = re.findall(r"(\d+) of (\d+) draws, .* (\d+) s remaining", text)
+    if lines and lines[-1][0] == lines[-1][1]:
+        # It had finished, and its shard was removed.
+        return "waiting", expected
     left = float(lines[-1][2]) if lines else expected
     quiet = now - status.st_mtime
     if quiet > stale + expected:
