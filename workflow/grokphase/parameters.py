@@ -81,11 +81,6 @@ class ModularAddition(BaseModel):
                 f"prime={self.prime}: the modulus must be an odd prime, 3 or more; at P = 2 the "
                 "only non-zero Fourier mode is real, so the mode action does not apply"
             )
-        elif self.prime % 2 == 0:
-            problems.append(
-                f"prime={self.prime}: the modulus must be odd; of an even one the mode P/2 is "
-                "real, and the mode action does not apply to it"
-            )
         elif not is_prime(self.prime):
             divisor = next(q for q in range(2, self.prime) if self.prime % q == 0)
             text = (

@@ -290,6 +290,12 @@ class ModularAdditionExperiment(BaseExperiment):
                 {point.prime for point in points.values()}, self.theory.largest_diagonalised
             )
             problems += [
+                f"prime={prime}: the modulus must be odd; of an even one the mode P/2 is real, and "
+                "the mode action does not apply to it"
+                for prime in {point.prime for point in points.values()}
+                if prime % 2 == 0
+            ]
+            problems += [
                 p for point in trained for p in _size_problems(point, self.planted, self.sampler)
             ]
             if len({point.prime for point in trained}) > 1:
