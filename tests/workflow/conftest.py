@@ -74,13 +74,6 @@ for line in sys.stdin:
 """
 
 
-def pytest_collection_modifyitems(items):
-    """These tests share finished runs and one SLURM: of several processes, one takes them all."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("workflow"))
-
-
 @dataclasses.dataclass
 class Outcome:
     """Exit status and combined output of a command."""
