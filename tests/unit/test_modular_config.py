@@ -161,6 +161,9 @@ def test_networks_of_a_part_of_the_table_need_a_figure_of_them():
                     {"sweep": SMALL["sweep"] | {"train_fraction": [0.5]}}):  # fmt: skip
         with pytest.raises(GrokphaseError, match="modular_network draws networks trained on the f"):
             load_config(raw | {"experiments": {"e": TRAINED | changes}})
+    both = {"e": TRAINED | {"sweep": SMALL["sweep"] | {"train_fraction": [0.5, 1.0]}}}
+    chosen = {"modular_network": {"experiment": "e", "select": {"train_fraction": [1.0]}}}
+    assert load_config(raw | {"experiments": both, "figures": chosen}).figures
 
 
 def test_changes_alone_are_on_top_of_the_configuration_beside_them(tmp_path, monkeypatch):

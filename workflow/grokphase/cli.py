@@ -200,7 +200,7 @@ def train(
 
     \b
     An interrupted job that is run again continues from its checkpoint, and its shard is byte for
-    byte that of an uninterrupted one. After SIGTERM or SIGUSR1 it saves its state at once and ends
+    byte that of an uninterrupted one. After SIGTERM, SIGUSR1 or Ctrl-C it saves its state and ends
     with exit status 75: run it again. The dynamics of a network depend only on the experiment, its
     seed, the point, the dataset, the kind of start and the network's index: neither on the range
     given here nor on what else runs.

@@ -71,7 +71,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     settings = kernels.load(options.pop("kernel")).Settings(**options)
     networks = len(specification.networks.starts())
     steps = specification.burn_in + specification.draws * specification.thin
-    seconds, memory = _gradient(parameters)
+    seconds, memory = gradient(parameters)
     of_step = settings.gradients_per_step * seconds
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_cost(parameters)
@@ -87,7 +87,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     )
 
 
-def _gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
+def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     """Resources of one gradient of one network."""
     if isinstance(parameters, TeacherStudent):
         n, width, d = parameters.train_size, parameters.width, parameters.input_dim

@@ -43,8 +43,8 @@ def train(
     An interrupted run continues from its checkpoint in `checkpoint_folder`, and its shard is byte
     for byte that of an uninterrupted one. The last checkpoint, with every dataset finished, stays:
     the same job run again writes its shard from it. Raises GrokphaseError for a dataset of other
-    parameters and for dynamics that diverge, StoppedError after SIGTERM or SIGUSR1, once the state
-    is saved.
+    parameters and for dynamics that diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT,
+    once the state is saved.
     """
     jax.config.update("jax_default_matmul_precision", "highest")
     model = importlib.import_module(f"grokphase.models.{specification.model}")

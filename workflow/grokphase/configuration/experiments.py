@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from grokphase import resources
 from grokphase.configuration.written import is_count, mapping, networks_as_written
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import choose_form, collapsed_cost, gradient_cost
@@ -220,14 +221,14 @@ class TeacherStudentExperiment(BaseExperiment):
 
     @model_validator(mode="after")
     def _fits_in_memory(self) -> Self:
-        """A gradient holds the activations [n, N] and the data [n, d]."""
+        """Every point's gradient fits in this machine's memory."""
         try:
             points = self.points().values()
         except ValidationError:
             return self  # Named by the checks between the settings.
         available = _machine_memory()
         for point in points:
-            need = 4.0 * point.train_size * (point.width + 2 * point.input_dim)
+            need = resources.gradient(point).memory * 2**20
             if need > available:
                 raise ValueError(
                     f"a network needs {need / 2**30:.3g} GiB at train_size={point.train_size}, "

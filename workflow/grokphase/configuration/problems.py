@@ -184,11 +184,14 @@ def _drawing_problems(
             f"{drawn} is of {experiment['model']}"
         ]
     problems = []
-    fixed, networks = mapping(experiment.get("parameters")), networks_as_written(experiment)
-    if "train_fraction" not in drawing.varies and fixed.get("train_fraction", 1) != 1:
+    fixed, swept = mapping(experiment.get("parameters")), mapping(experiment.get("sweep"))
+    networks = networks_as_written(experiment)
+    shares = swept.get("train_fraction", [fixed.get("train_fraction", 1)])
+    shares = selected.get("train_fraction", shares)
+    if "train_fraction" not in drawing.varies and shares != [1]:
         problems.append(
             f"{where}.experiment: {name} draws networks trained on the full table, but {drawn} has "
-            f"train_fraction={fixed['train_fraction']}"
+            f"train_fraction={shares}"
         )
     if drawing.starts and not any(networks[kind] for kind in drawing.starts):
         problems.append(
@@ -196,16 +199,8 @@ def _drawing_problems(
             f"{drawn} has none: set experiments.{drawn}.networks.{drawing.starts[0]}, or draw "
             "another experiment"
         )
-    swept = mapping(experiment.get("sweep"))
     for parameter in EXPERIMENTS[drawing.model].parameters_type.model_fields:
-        values = swept.get(parameter)
-        shown = selected.get(parameter, values)
-        if parameter == "train_fraction" and parameter not in drawing.varies and values:
-            problems.append(
-                f"{where}.experiment: {name} draws networks trained on the full table, but {drawn} "
-                "sweeps train_fraction"
-            )
-            continue
+        shown = selected.get(parameter, swept.get(parameter))
         if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
             problems.append(
                 f"{where}: {name} draws one {parameter}, and here are {len(shown)}: choose with "

@@ -4,8 +4,8 @@ from grokphase.parameters import TeacherStudent
 
 NODES = 15
 """Overlaps at which a neuron is evaluated. Largest error of -log p(q), |q| < 1.2, of 150 neurons at
-d=150, N=700, n=3000, eps=-0.3 and noise 0.1, 0.12, 0.25, where steps of the data are largest:
-0.12, 0.13, 0.06 nats with 11; 0.07, 0.03, 0.01 with 13; 0.011, 0.008, 0.004 with 15; 0.001 with 21.
+d=150, N=700, n=3000, eps=-0.3 and noise 0.1, 0.12, 0.25: 0.12, 0.13, 0.06 nats with 11; 0.07,
+0.03, 0.01 with 13; 0.011, 0.008, 0.004 with 15; 0.001 with 21.
 """
 
 WORK_PER_EVALUATION = 40.0

@@ -1,6 +1,6 @@
 """Training: the networks of one point of a sweep, on a range of datasets."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,31 +32,18 @@ class PlantedWaves(BaseModel):
     )
 
 
+_Count = Annotated[int, Field(ge=0, le=10_000, strict=True)]
+
+
 class Networks(BaseModel):
     """Networks trained per dataset, by kind of start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prior: int = Field(
-        default=1, ge=0, le=10_000, strict=True, description="Started from the prior."
-    )
-    planted: int = Field(
-        default=1, ge=0, le=10_000, strict=True, description="Started with droplets."
-    )
-    cooled: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        strict=True,
-        description="Prior start, annealed from the highest noise.",
-    )
-    heated: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        strict=True,
-        description="Planted start, annealed from the lowest noise.",
-    )
+    prior: _Count = Field(default=1, description="Started from the prior.")
+    planted: _Count = Field(default=1, description="Started with droplets.")
+    cooled: _Count = Field(default=0, description="Prior start, annealed from the highest noise.")
+    heated: _Count = Field(default=0, description="Planted start, annealed from the lowest noise.")
 
     def starts(self) -> list[tuple[str, int]]:
         """(kind of start, index within the kind) of every network of a dataset, in order."""
