@@ -17,8 +17,8 @@ STARTS = ("planted", "prior")
 LINES: dict[str, Literal["-", ":"]] = {"planted": "-", "prior": ":"}
 PANELS = {
     "discrepancy": r"discrepancy, $a$  ($-1$: nothing learned)",
-    "mean_power": r"power of the modes, $\langle|w_k|^2\rangle$, in that of the prior",
-    "train_accuracy": "share of pairs classified correctly",
+    "mean_power": r"power of a mode, $P\,\langle|w_k|^2\rangle$  (1: prior)",
+    "train_accuracy": "share of pairs correct",
 }
 
 
@@ -32,7 +32,7 @@ def draw(tables: ModularTables) -> Figure:
         axes.set_xlabel("recorded draw")
         axes.set_ylabel(label)
         axes.set_title(f"({letter})", loc="left", fontsize=9)
-    _droplet_branches(row[0], tables, colours)
+    branches_drawn = _droplet_branches(row[0], tables, colours)
     for axes in row[1:]:
         axes.set_yscale("log")
     chance = 1 / tables.parameters.prime
@@ -45,11 +45,12 @@ def draw(tables: ModularTables) -> Figure:
         Line2D([], [], color="0.3", linestyle=line, marker="o", markersize=3, label=f"{kind} start")
         for kind, line in LINES.items()
     ]
-    handles += [
-        Line2D([], [], color="0.3", linestyle="--", linewidth=0.9,
-               label="corrected theory, every mode a droplet (a)"),
-        Line2D([], [], color="0.5", linewidth=0.8, label="chance (c)"),
-    ]  # fmt: skip
+    if branches_drawn:
+        handles.append(
+            Line2D([], [], color="0.3", linestyle="--", linewidth=0.9,
+                   label="corrected theory, every mode a droplet (a)")
+        )  # fmt: skip
+    handles.append(Line2D([], [], color="0.5", linewidth=0.8, label="chance (c)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.suptitle(
         rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$; mean over networks",
@@ -70,9 +71,13 @@ def _traces(
             )  # fmt: skip
 
 
-def _droplet_branches(axes: Axes, tables: ModularTables, colours: dict[float, object]) -> None:
-    """The discrepancy that planted networks would keep if the corrected theory held."""
+def _droplet_branches(axes: Axes, tables: ModularTables, colours: dict[float, object]) -> bool:
+    """The discrepancy that planted networks would keep if the corrected theory held.
+
+    Returns whether the theory has that branch at any of the noises.
+    """
     branch = tables.branches.query("closure == 'corrected' and average == 'all_droplets'")
-    for noise, colour in colours.items():
-        kept = branch.loc[branch["noise"] == noise, "discrepancy"].iloc[0]
-        axes.axhline(kept, color=colour, linestyle="--", linewidth=0.9, zorder=0)
+    branch = branch[branch["discrepancy"].notna() & branch["noise"].isin(list(colours))]
+    for noise, kept in zip(branch["noise"], branch["discrepancy"], strict=True):
+        axes.axhline(kept, color=colours[noise], linestyle="--", linewidth=0.9, zorder=0)
+    return len(branch) > 0
