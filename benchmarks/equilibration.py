@@ -85,8 +85,9 @@ def run(
             model.start(jax.random.fold_in(key, i), kind, parameters, data, specification.planted)
             for i, kind in enumerate(("prior", "planted"))
         ]
-        positions = jax.tree.map(lambda *x: jax.numpy.stack(x), *starts)
-        keys = jax.numpy.stack([jax.random.fold_in(key, 2 + i) for i in range(2)])
+        positions = jax.tree.map(lambda *x: jax.numpy.stack(x)[None], *starts)
+        keys = jax.numpy.stack([jax.random.fold_in(key, 2 + i) for i in range(2)])[None]
+        data = jax.tree.map(lambda x: x[None], data)
         if dataset == 0:
             # Compiles.
             sampler.advance(keys, sampler.start(positions, data).state, 0, 1, data)
@@ -94,7 +95,7 @@ def run(
         before = time.process_time()
         _, (observed, *_) = jax.block_until_ready(sampler.advance(keys, state, 0, draws, data))
         seconds += time.process_time() - before
-        prior, planted = np.asarray(observed, np.float64)
+        [(prior, planted)] = np.asarray(observed, np.float64)
         differences.append(planted - prior)
         print(f"{module.__name__}, dataset {dataset}: {seconds:.0f} s", flush=True)
     columns = [NAMES.index(name) for name in JUDGED]

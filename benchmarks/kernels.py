@@ -90,8 +90,10 @@ def run(
     """Draws of one kernel for about `seconds`, without compilation; also the last position."""
     thin = max(1, 8 // options.get("leapfrog_steps", 1) // (1 + options.get("neuron_sweeps", 0)))
     sampler, gradients = build(parameters, name, options, 20, thin)
-    ensemble = sampler.start(jax.tree.map(lambda x: x[None], position), data)
-    keys = key[None]
+    of_one = partial(jax.tree.map, lambda x: x[None])
+    data = of_one(data)
+    ensemble = sampler.start(of_one(of_one(position)), data)
+    keys = key[None, None]
     pieces, elapsed, done, state = [], 0.0, 0, ensemble.state
     accepted = 0.0
     while elapsed < seconds:
@@ -101,8 +103,8 @@ def run(
         )
         if done:
             elapsed += time.perf_counter() - started
-            pieces.append(np.asarray(observed)[0])
-            accepted += float(acceptance[0])
+            pieces.append(np.asarray(observed)[0, 0])
+            accepted += float(acceptance[0, 0])
         done += 20
     draws = np.concatenate(pieces).astype(np.float64)
     return {
@@ -114,7 +116,7 @@ def run(
         "milliseconds_per_gradient": 1e3 * elapsed / (len(draws) * gradients),
         "acceptance": accepted / len(draws),
         "observables": {n: _summary(draws[:, NAMES.index(n)]) for n in JUDGED},
-        "position": jax.tree.map(lambda x: x[0], state.position),
+        "position": jax.tree.map(lambda x: x[0, 0], state.position),
     }
 
 

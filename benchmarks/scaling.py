@@ -90,7 +90,7 @@ class Chains:
         self.steps = max(1, round(2e10 / sum(flops_per_step(of).values()) / networks))
         identity = {"experiment": "benchmark", "seed": 0, "dataset": 0}
         dataset = DatasetSpecification(**identity, input_dim=of.input_dim, train_size=of.train_size)
-        self.data = model.load_data(of, generate_dataset(dataset))
+        data = model.load_data(of, generate_dataset(dataset))
 
         def make_kernel(data: Any, burn_in: bool) -> Kernel:
             kernel = hamiltonian.build(model.target(of, data), SETTINGS, burn_in)
@@ -104,10 +104,12 @@ class Chains:
 
         schedule = Schedule(0, self.steps, 1, self.steps)
         self.sampler = Sampler(make_kernel, observe, len(NAMES), schedule)
-        self.keys = jax.random.split(jax.random.key(0), networks)
-        positions = jax.vmap(lambda k: model.start(k, "prior", of, self.data, PlantedStart()))(
-            self.keys
+        self.keys = jax.random.split(jax.random.key(0), (1, networks))
+        positions = jax.vmap(lambda k: model.start(k, "prior", of, data, PlantedStart()))(
+            self.keys[0]
         )
+        self.data = jax.tree.map(lambda x: x[None], data)
+        positions = jax.tree.map(lambda x: x[None], positions)
         self.ensemble: Ensemble = self.sampler.start(positions, self.data)
 
     def advance(self, burn_in: bool) -> np.ndarray:
@@ -115,7 +117,7 @@ class Chains:
         state, measured = self.sampler._advance(
             self.keys, self.ensemble.state, self.ensemble.done, self.steps, self.data, None, burn_in
         )
-        observables = np.asarray(measured[0])
+        [observables] = np.asarray(measured[0])
         self.ensemble = self.ensemble._replace(
             done=self.ensemble.done + self.steps, state=jax.block_until_ready(state)
         )

@@ -1,5 +1,6 @@
 """Ensembles of networks: sharding, adding networks, resuming and divergence change nothing."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from grokphase import datasets as datasets_module
 from grokphase import training
 from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.errors import GrokphaseError
+from grokphase.models import teacher_student
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.sampling.ensemble import Sampler, Schedule, count_overlaps
@@ -112,6 +114,47 @@ def test_splitting_a_shard_changes_no_network(train, name):
     split = rows(train(spec, (2,), "a")) | rows(train(spec, (1, 0), "b"))
     assert together == split
     assert list(together) == [(d, s, 0) for d in range(3) for s in ("prior", "planted")]
+
+
+def test_datasets_that_move_together_change_none_of_the_others(train, monkeypatch):
+    """As on an accelerator; on a CPU bit for bit, annealed networks and sweeps included."""
+    spec = specification(
+        networks=Networks(prior=1, cooled=1, planted=0),
+        annealing=Annealing(highest_noise=4.0, lowest_noise=0.05),
+        neuron_sweeps=1,
+    )
+    alone = rows(train(spec, name="alone"))
+    monkeypatch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
+    assert rows(train(spec, name="together")) == alone
+
+
+def test_datasets_that_move_together_resume_where_they_were(
+    train, small_blocks, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
+    expected = train(specification(), name="uninterrupted").read_bytes()
+    # Two blocks of burn-in, three of draws, and the state in which all are finished.
+    for _ in range(6):
+        with monkeypatch.context() as patch:
+            stop_after_saves(patch, 1)
+            with pytest.raises(Interrupted):
+                train(specification(), name="resumed", checkpoint_seconds=0)
+    with monkeypatch.context() as patch:
+        stop_after_saves(patch, 1)
+        assert train(specification(), name="resumed").read_bytes() == expected
+
+
+def test_datasets_that_move_together_fit_in_the_memory_of_the_accelerator(monkeypatch):
+    """Equal groups, none larger than half of the memory holds, and one dataset at least."""
+    of_dataset = 2 * teacher_student.bytes_per_network(PARAMETERS)
+    for held, expected in [(100, 12), (11, 6), (5, 4), (1, 1), (0.1, 1)]:
+        device = SimpleNamespace(
+            platform="gpu", memory_stats=lambda held=held: {"bytes_limit": 2 * held * of_dataset}
+        )
+        monkeypatch.setattr(jax, "devices", lambda device=device: [device])
+        groups = training.datasets_together(specification(), list(range(12)))
+        assert {len(group) for group in groups} == {expected}
+        assert [dataset for group in groups for dataset in group] == list(range(12))
 
 
 def test_adding_networks_changes_none_of_the_others(train):
@@ -309,8 +352,8 @@ def test_divergence_is_located_at_its_draw(small_blocks):
         observable_count=1,
         schedule=Schedule(burn_in=2, draws=9, thin=2, block=3),
     )
-    keys = jax.random.split(jax.random.key(0), 2)
-    start = sampler.start(jnp.zeros((2, 1)), None)
+    keys = jax.random.split(jax.random.key(0), (1, 2))
+    start = sampler.start(jnp.zeros((1, 2, 1)), None)
     with pytest.raises(GrokphaseError, match="diverged between steps 10 and 12"):
         sampler.run(keys, start, None, lambda _: None)
 
@@ -404,13 +447,13 @@ def recorded_noises(ratios, burn_in=6, draws=4, thin=2, stop_after=None):
         # The states' memory is given to the next block.
         blocks.append(ensemble._replace(state=jax.tree.map(jnp.copy, ensemble.state)))
 
-    keys = jax.random.split(jax.random.key(0), len(ratios))
-    start = sampler().start(jnp.zeros((len(ratios), steps * thin + 1)), Noise(jnp.ones(())))
-    data, ratios = Noise(jnp.asarray(0.5)), None if ratios == [1] else jnp.asarray(ratios)
+    keys = jax.random.split(jax.random.key(0), (1, len(ratios)))
+    start = sampler().start(jnp.zeros((1, len(ratios), steps * thin + 1)), Noise(jnp.ones(1)))
+    data, ratios = Noise(jnp.asarray([0.5])), None if ratios == [1] else jnp.asarray(ratios)
     ensemble = sampler().run(keys, start, data, after_block, ratios)
     if stop_after is not None:
         ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None, ratios)
-    return np.asarray(ensemble.state.position)[:, 1:]
+    return np.asarray(ensemble.state.position)[0, :, 1:]
 
 
 def test_noise_moves_geometrically_during_burn_in_and_then_stays():

@@ -219,17 +219,26 @@ def test_crank_nicolson_acceptance_is_that_of_detailed_balance(float64):
         assert (np.array_equal(state.position, v)) != (np.array_equal(state.position, u))
 
 
-def trajectory(monkeypatch, h, steps):
+INTEGRATORS = pytest.mark.parametrize("integrator", ["leapfrog", "two_stage"])
+
+
+def trajectory(monkeypatch, integrator, h, steps):
     """(position, momentum) -> (end position, end momentum, energy before - after).
 
-    The end momentum follows from where one more leapfrog step would go.
+    The end momentum follows from where one more repetition would go, half of a pair or not.
     """
-    settings = {"step_size": h, "jitter": 0, "length_spread": 0}
-    long = build(
-        WELLS, "hamiltonian", settings | {"leapfrog_steps": steps + 1, "metropolis": False}
+    module = load("hamiltonian")
+    adjusted_settings = module.Settings(
+        step_size=h, jitter=0, length_spread=0, integrator=integrator, leapfrog_steps=steps
     )
-    short = build(WELLS, "hamiltonian", settings | {"leapfrog_steps": steps, "metropolis": False})
-    adjusted = build(WELLS, "hamiltonian", settings | {"leapfrog_steps": steps, "metropolis": True})
+
+    def unadjusted(steps):
+        changed = {"metropolis": False, "leapfrog_steps": steps}
+        return module.build(WELLS, adjusted_settings.model_copy(update=changed))
+
+    short, long = unadjusted(steps), unadjusted(steps + 1)
+    adjusted = module.build(WELLS, adjusted_settings)
+    first = {"leapfrog": 0.5, "two_stage": 2 * 0.21178}[integrator]
     key = jax.random.key(0)
 
     def run(x, p):
@@ -238,7 +247,7 @@ def trajectory(monkeypatch, h, steps):
             end = short.step(key, short.init(x))[0]
             further = long.step(key, long.init(x))[0].position
             log_ratio = adjusted.step(key, adjusted.init(x))[1].log_ratio
-        momentum = (further - jnp.cos(h) * end.position) / jnp.sin(h) + 0.5 * h * end.gradient
+        momentum = (further - jnp.cos(h) * end.position) / jnp.sin(h) + first * h * end.gradient
         return end.position, momentum, log_ratio
 
     return run
@@ -248,9 +257,10 @@ def energy(x, p):
     return wells(x) + 0.5 * (x @ x + p @ p)
 
 
-def test_leapfrog_is_reversible_and_conserves_volume(float64, monkeypatch):
+@INTEGRATORS
+def test_a_trajectory_is_reversible_and_conserves_volume(float64, monkeypatch, integrator):
     """From the end with the opposite momentum it returns; its Jacobian has determinant 1."""
-    run = trajectory(monkeypatch, 0.3, 5)
+    run = trajectory(monkeypatch, integrator, 0.3, 6)
     x, p = jnp.array([0.4, -1.1]), jnp.array([0.7, 0.5])
     end, momentum, log_ratio = run(x, p)
     assert np.linalg.norm(end - x) > 0.5
@@ -264,16 +274,31 @@ def test_leapfrog_is_reversible_and_conserves_volume(float64, monkeypatch):
     assert float(jnp.linalg.det(jacobian)) == pytest.approx(1, abs=1e-10)
 
 
-def test_energy_error_is_of_second_order(float64, monkeypatch):
+def energy_error(monkeypatch, integrator, steps):
+    """Root mean square over trajectories of one duration."""
+    starts = np.random.default_rng(6).standard_normal((20, 2, 2))
+    run = jax.vmap(trajectory(monkeypatch, integrator, 1.2 / steps, steps))
+    return np.sqrt(np.mean(run(starts[:, 0], starts[:, 1])[2] ** 2))
+
+
+@INTEGRATORS
+def test_energy_error_is_of_second_order(float64, monkeypatch, integrator):
     """Over a fixed time, halving the step divides the energy error by four."""
-    generator = np.random.default_rng(6)
-    starts = generator.standard_normal((20, 2, 2))
-    sizes = []
-    for steps in (10, 20, 40):
-        run = jax.vmap(trajectory(monkeypatch, 1.2 / steps, steps))
-        sizes.append(np.sqrt(np.mean(run(starts[:, 0], starts[:, 1])[2] ** 2)))
+    sizes = [energy_error(monkeypatch, integrator, steps) for steps in (20, 40, 80)]
     assert sizes[0] / sizes[1] == pytest.approx(4, rel=0.1)
     assert sizes[1] / sizes[2] == pytest.approx(4, rel=0.05)
+
+
+def test_two_stages_have_the_smaller_energy_error(float64, monkeypatch):
+    """At the same number of gradients."""
+    one, two = (energy_error(monkeypatch, name, 12) for name in ("leapfrog", "two_stage"))
+    assert two < 0.6 * one
+
+
+def test_steps_of_two_stages_come_in_pairs():
+    settings = {"step_size": 0.1, "integrator": "two_stage"}
+    with pytest.raises(ValueError, match="leapfrog_steps 3 must be even"):
+        load("hamiltonian").Settings(leapfrog_steps=3, **settings)
 
 
 def test_hamiltonian_conserves_the_energy_of_the_prior_exactly(float64, monkeypatch):

@@ -27,6 +27,10 @@ SIZES = {"one_neuron": (1, 1), "one_neuron_2d": (1, 2), "two_neurons": (2, 1)}
 EXACT = {
     "pcn_langevin": ({"step_size": 0.5, "metropolis": True}, 100),
     "hamiltonian": ({"step_size": 0.5, "leapfrog_steps": 3, "metropolis": True}, 30),
+    "hamiltonian in two stages": (
+        {"step_size": 0.5, "leapfrog_steps": 4, "integrator": "two_stage"},
+        30,
+    ),
 }
 """name -> (settings, steps that forget the start)"""
 
@@ -156,7 +160,7 @@ def test_the_posterior_is_far_from_the_prior(posteriors, size):
 def test_adjusted_kernels_are_exact(run_chains, posteriors, name, size):
     """10 000 independent chains, false alarm 1e-5 for each of four distributions."""
     settings, steps = EXACT[name]
-    samples = sample(run_chains, size, name, settings, steps)
+    samples = sample(run_chains, size, name.split()[0], settings, steps)
     found = distances(posteriors[size], samples)
     assert max(found.values()) < LIMIT, found
 

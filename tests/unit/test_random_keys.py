@@ -83,10 +83,10 @@ def noise_of_steps(name, settings, identities, size=500, steps=4):
         observable_count=2 * size,
         schedule=Schedule(burn_in=0, draws=steps, thin=1, block=3),
     )
-    keys = jnp.stack([fold_in_name(network_key(*one), "steps") for one in identities])
-    positions = jax.tree.map(lambda x: jnp.stack([x] * len(identities)), like)
+    keys = jnp.stack([fold_in_name(network_key(*one), "steps") for one in identities])[None]
+    positions = jax.tree.map(lambda x: jnp.stack([x] * len(identities))[None], like)
     ensemble = sampler.run(keys, sampler.start(positions, None), None, lambda _: None)
-    x = np.concatenate([np.zeros((len(identities), 1, 2 * size)), ensemble.observables], axis=1)
+    x = np.concatenate([np.zeros((len(identities), 1, 2 * size)), ensemble.observables[0]], axis=1)
     noise = (x[:, 1:] - contraction * x[:, :-1]) / np.sqrt(1 - contraction**2)
     return noise.reshape(len(identities), steps, 2, size)
 

@@ -27,6 +27,9 @@ from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
 
+ACCELERATOR_SPEED = 100.0
+"""Work of an accelerator over that of one core of a CPU in the time of a block of draws."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,13 +51,14 @@ def train(
     """
     jax.config.update("jax_default_matmul_precision", "highest")
     model = importlib.import_module(f"grokphase.models.{specification.model}")
-    sampler = _sampler(specification, model)
+    groups = datasets_together(specification, sorted(dataset_files))
+    sampler = _sampler(specification, model, len(groups[0]))
     total = sampler.schedule.total
     identity = {
         "specification": specification.model_dump(mode="json"),
         "datasets": sorted(dataset_files),
         "code": code_digest,
-        "arithmetic": f"JAX {jax.__version__}, {jax.default_backend()}",
+        "arithmetic": _arithmetic(len(groups[0])),
     }
     checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}
@@ -63,32 +67,42 @@ def train(
     progress = Progress(total * len(dataset_files), "draws")
     saved = time.monotonic()
     if restored:
-        done = total * len(finished) + int(restored.get("current/done", 0))
+        done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
         _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
 
     with interruptible() as interrupted:
-        for dataset, path in sorted(dataset_files.items()):
-            if dataset in finished:
+        for group in groups:
+            if group[0] in finished:
                 continue
-            data = model.load_data(
-                specification.parameters, _read_dataset(specification, dataset, path)
-            )
-            keys, ensemble = _start(specification, model, sampler, dataset, data)
-            if restored.get("current/dataset") == dataset:
+            each = [
+                model.load_data(
+                    specification.parameters,
+                    _read_dataset(specification, dataset, dataset_files[dataset]),
+                )
+                for dataset in group
+            ]
+            starts = [
+                _starting_positions(specification, model, dataset, data)
+                for dataset, data in zip(group, each, strict=True)
+            ]
+            keys = jnp.stack([_step_keys(specification, dataset) for dataset in group])
+            data = _stacked(each)
+            ensemble = sampler.start(_stacked(starts), data)
+            if group[0] == restored.get("current/dataset"):
                 ensemble = _unpack_ensemble(restored, ensemble)
 
-            def after_block(now: Ensemble, dataset: int = dataset) -> None:
+            def after_block(now: Ensemble, group: list[int] = group) -> None:
                 nonlocal saved
-                progress.update(total * len(finished) + now.done)
+                done = total * len(finished) + now.done * len(group)
+                progress.update(done)
                 signal = interrupted()
                 if signal or time.monotonic() - saved >= checkpoint_seconds:
-                    checkpoint.save(_pack_finished(finished) | _pack(dataset, now))
+                    checkpoint.save(_pack_finished(finished) | _pack(group[0], now))
                     saved = time.monotonic()
                 if signal:
                     raise StoppedError(
-                        f"stopped by {signal} after {total * len(finished) + now.done} of "
-                        f"{total * len(dataset_files)} draws; the state is saved: the same "
-                        "command continues from it"
+                        f"stopped by {signal} after {done} of {total * len(dataset_files)} draws; "
+                        "the state is saved: the same command continues from it"
                     )
 
             try:
@@ -96,31 +110,60 @@ def train(
                     keys, ensemble, data, after_block, _noise_ratios(specification)
                 )
             except DivergenceError as error:
+                datasets = ", ".join(map(str, group))
                 raise DivergenceError(
-                    f"training at {specification.point}, dataset {dataset}: {error}, with the "
+                    f"training at {specification.point}, dataset {datasets}: {error}, with the "
                     f"sampler {specification.kernel}; choose a smaller step_size in "
                     f"experiments.{specification.experiment}.sampler"
                 ) from error
-            finished[dataset] = {
-                "observables": ensemble.observables,
-                "acceptance": ensemble.acceptance / specification.draws,
-                "control_variates": model.control_variates(data),
-                counts_column: ensemble.counts,
-                f"expected_{counts_column}": ensemble.expected_counts,
-                **model.saved(
-                    _starting_positions(specification, model, dataset, data),
-                    ensemble.state.position,
-                    specification.parameters,
-                ),
-            }
+            for row, (dataset, start) in enumerate(zip(group, starts, strict=True)):
+                finished[dataset] = {
+                    "observables": ensemble.observables[row],
+                    "acceptance": ensemble.acceptance[row] / specification.draws,
+                    "control_variates": model.control_variates(each[row]),
+                    counts_column: ensemble.counts[row],
+                    f"expected_{counts_column}": ensemble.expected_counts[row],
+                    **model.saved(
+                        start,
+                        jax.tree.map(lambda x, row=row: x[row], ensemble.state.position),
+                        specification.parameters,
+                    ),
+                }
     progress.close()
+    if memory := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+        _log.info(f"{memory / 2**20:.0f} MiB of the accelerator were used at most")
     if restored.keys() != _pack_finished(finished).keys():
         checkpoint.save_last(_pack_finished(finished))
     table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
 
 
-def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler:
+def _arithmetic(together: int) -> str:
+    """What the bits of a result depend on beside the specification and the code."""
+    text = f"JAX {jax.__version__}, {jax.default_backend()}"
+    return text if together == 1 else f"{text}, {together} datasets together"
+
+
+def datasets_together(specification: TrainingSpecification, datasets: list[int]) -> list[list[int]]:
+    """The datasets in groups whose networks move at the same time.
+
+    On a CPU every dataset alone: nothing is gained there by more, and the state is saved between
+    datasets. On an accelerator as many as half of its memory holds, for it is used the better the
+    more networks there are; groups are of equal size, since each size is compiled anew.
+    """
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return [[dataset] for dataset in datasets]
+    memory = 0.5 * (device.memory_stats() or {}).get("bytes_limit", 2**33)
+    networks = len(specification.networks.starts())
+    model = importlib.import_module(f"grokphase.models.{specification.model}")
+    most = max(1, int(memory / (networks * model.bytes_per_network(specification.parameters))))
+    size = next(k for k in range(min(most, len(datasets)), 0, -1) if len(datasets) % k == 0)
+    return [datasets[first : first + size] for first in range(0, len(datasets), size)]
+
+
+def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: int = 1) -> Sampler:
+    """The sampler of networks on so many datasets at a time."""
     parameters = specification.parameters
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     options = dict(specification.kernel)
@@ -140,12 +183,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType) -> Sampler
         )
 
     work = moves.work_per_step(specification, parameters, settings.gradients_per_step)
-    work *= specification.thin * len(specification.networks.starts())
+    work *= specification.thin * len(specification.networks.starts()) * datasets
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
         draws=specification.draws,
         thin=specification.thin,
-        block=block_size(work),
+        block=block_size(work if jax.default_backend() == "cpu" else work / ACCELERATOR_SPEED),
     )
     return Sampler(
         make_kernel,
@@ -203,7 +246,7 @@ def _starting_positions(
             keys, specification.networks.starts(), _first_noises(specification), strict=True
         )
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *positions)
+    return _stacked(positions)
 
 
 def _first_noises(specification: TrainingSpecification) -> list[float]:
@@ -221,18 +264,14 @@ def _noise_ratios(specification: TrainingSpecification) -> jax.Array | None:
     return None if (ratios == 1).all() else jnp.asarray(ratios, jnp.float32)
 
 
-def _start(
-    specification: TrainingSpecification,
-    model: ModuleType,
-    sampler: Sampler,
-    dataset: int,
-    data: Any,
-) -> tuple[jax.Array, Ensemble]:
-    """Step keys [networks] and the ensemble at its starting positions."""
-    keys = _network_keys(specification, dataset)
-    positions = _starting_positions(specification, model, dataset, data)
-    steps = jnp.stack([fold_in_name(key, "steps") for key in keys])
-    return steps, sampler.start(positions, data)
+def _step_keys(specification: TrainingSpecification, dataset: int) -> jax.Array:
+    """Keys [networks] of the networks' steps."""
+    return jnp.stack([fold_in_name(key, "steps") for key in _network_keys(specification, dataset)])
+
+
+def _stacked(trees: list[Any]) -> Any:
+    """Pytrees of one structure as one with a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _pack_finished(finished: dict[int, Arrays]) -> Arrays:
@@ -241,7 +280,7 @@ def _pack_finished(finished: dict[int, Arrays]) -> Arrays:
 
 
 def _pack(dataset: int, ensemble: Ensemble) -> Arrays:
-    """The ensemble under way as named arrays."""
+    """The ensemble under way as named arrays; `dataset` is the first of its group."""
     leaves = jax.tree.leaves(ensemble.state)
     return {f"current/state/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)} | {
         "current/dataset": np.asarray(dataset),

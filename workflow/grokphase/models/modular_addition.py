@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from grokphase.datasets import PairOrder
-from grokphase.models.modular_cost import Form, choose_form, gradient_cost
+from grokphase.models.modular_cost import Cost, Form, choose_form, gradient_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.ensemble import Counting
 from grokphase.sampling.kernels import Target
@@ -456,8 +456,16 @@ def control_variates(data: Data) -> NDArray[np.float64]:
 
 def work_per_gradient(parameters: ModularAddition) -> float:
     """Multiply-adds of one gradient."""
-    form: Form = "auto" if parameters.train_fraction == 1 else "dense"
-    return gradient_cost(parameters, form).operations / 2
+    return _gradient_cost(parameters).operations / 2
+
+
+def _gradient_cost(parameters: ModularAddition) -> Cost:
+    return gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
+
+
+def bytes_per_network(parameters: ModularAddition) -> float:
+    """Memory of a network on an accelerator."""
+    return 2.0 * _gradient_cost(parameters).bytes
 
 
 def prior_scale(parameters: ModularAddition) -> ModularNetwork:

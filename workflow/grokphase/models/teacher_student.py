@@ -35,6 +35,9 @@ without, and at d=212, N=1400, n=6000 1.1 against 1.6 (`benchmarks/step.py`); be
 the size hardly matters.
 """
 
+ARRAYS_OF_PREACTIVATIONS = 4.0
+"""Arrays of the size of the preactivations that a network takes on an accelerator."""
+
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 _ARCSIN_COEFFICIENTS = (
     4.2163199048e-2,
@@ -99,6 +102,11 @@ def control_variates(data: Data) -> NDArray[np.float64]:
 def work_per_gradient(parameters: TeacherStudent) -> float:
     """Multiply-adds of one gradient: its two matrix products."""
     return 2.0 * parameters.train_size * parameters.width * parameters.input_dim
+
+
+def bytes_per_network(parameters: TeacherStudent) -> float:
+    """Memory of a network on an accelerator, where its preactivations are held whole."""
+    return 4.0 * ARRAYS_OF_PREACTIVATIONS * parameters.train_size * parameters.width
 
 
 def prior_scale(parameters: TeacherStudent) -> Position:

@@ -14,27 +14,54 @@ linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in pl
 ``metropolis`` the end point is accepted with probability min(1, exp(-energy error)) and the
 posterior is exact.
 
+With the integrator ``two_stage`` the repetitions come in pairs, whose kicks have the weights
+2b, 2 - 4b and 2b instead of 1/2, 1 and 1/2, at the same cost; b = 0.21178 makes the energy error
+of Gaussian targets smallest. At d=150, N=700, n=3000 a trajectory of 2 radians is accepted with
+probability
+
+    noise, eps          0.25, -0.1    0.18, -0.3    0.1, -0.4
+    8 leapfrog steps       0.58          0.61          0.70
+    6 in pairs             0.83          0.50          0.47
+    8 in pairs             0.91          0.71          0.85
+
+(16 trajectories from equilibrium each, errors about 0.06). The best integrator of three stages did
+no better (0.80, 0.40 and 0.37 with 6).
+
 Sources: Neal, Handbook of MCMC ch. 5 (2011), section 5.5.1 (splitting); Beskos, Pinski, Sanz-Serna
-and Stuart, Stochastic Processes and their Applications 121, 2201 (2011).
+and Stuart, Stochastic Processes and their Applications 121, 2201 (2011); Blanes, Casas and
+Sanz-Serna, SIAM Journal on Scientific Computing 36, A1556 (2014), section 4 (two stages).
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from grokphase.parameters import Positive, PositiveCount
 from grokphase.sampling.kernels import Info, Kernel, KernelSettings, Position, State, Target
 
+OUTER_KICK = {"leapfrog": 0.25, "two_stage": 0.21178}
+"""b: the first kick of a pair of repetitions, in units of the pair's duration 2h."""
+
 
 class Settings(KernelSettings):
-    """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions; jitter and
-    length_spread: their relative half-widths; metropolis: exact."""
+    """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions, even if they
+    come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact."""
 
     step_size: Positive
     leapfrog_steps: PositiveCount
     jitter: float = Field(default=0.1, ge=0, lt=1, strict=True)
     length_spread: float = Field(default=0.5, ge=0, lt=1, strict=True)
     metropolis: bool = Field(default=True, strict=True)
+    integrator: Literal["leapfrog", "two_stage"] = "leapfrog"
+
+    @model_validator(mode="after")
+    def _whole_pairs(self) -> "Settings":
+        if self.integrator == "two_stage" and self.leapfrog_steps % 2:
+            raise ValueError(
+                f"leapfrog_steps {self.leapfrog_steps} must be even for the integrator two_stage, "
+                "which takes steps in pairs"
+            )
+        return self
 
     @property
     def gradients_per_step(self) -> int:
@@ -52,7 +79,7 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         return State(position, *target.potential_and_gradient(position))
 
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
-        return jax.tree.map(lambda p, g: p - 0.5 * h * g, momentum, gradient)
+        return jax.tree.map(lambda p, g: p - h * g, momentum, gradient)
 
     def half_square_difference(first: Any, second: Any) -> Any:
         # Half of |first|^2 - |second|^2, without the cancellation of two large sums.
@@ -66,18 +93,22 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         spread = jax.random.uniform(jitter_key, minval=-settings.jitter, maxval=settings.jitter)
         h = settings.step_size * (1 + spread)
         cosine, sine = jnp.cos(h), jnp.sin(h)
-        most = int(settings.length_spread * settings.leapfrog_steps)
-        length = settings.leapfrog_steps + jax.random.randint(length_key, (), -most, most + 1)
+        together = 2 if settings.integrator == "two_stage" else 1
+        most = int(settings.length_spread * settings.leapfrog_steps) // together
+        more = jax.random.randint(length_key, (), -most, most + 1)
+        length = settings.leapfrog_steps + together * more
+        outer = 2 * OUTER_KICK[settings.integrator]
 
-        def leapfrog(_: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
+        def repetition(number: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
             here, p = carry
-            p = kick(p, here.gradient, h)
+            first = jnp.where(number % 2 == 0, outer, 1 - outer)
+            p = kick(p, here.gradient, first * h)
             position = jax.tree.map(lambda x, v: cosine * x + sine * v, here.position, p)
             p = jax.tree.map(lambda x, v: cosine * v - sine * x, here.position, p)
             there = init(position)
-            return there, kick(p, there.gradient, h)
+            return there, kick(p, there.gradient, (1 - first) * h)
 
-        proposal, end_momentum = jax.lax.fori_loop(0, length, leapfrog, (state, momentum))
+        proposal, end_momentum = jax.lax.fori_loop(0, length, repetition, (state, momentum))
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
         log_ratio = (
