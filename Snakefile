@@ -19,6 +19,7 @@ onstart:
     for text in CONFIG.warnings():
         print(f"Warning: {text}", file=sys.stderr)
     check_cluster()
+    weigh_jobs_only_when_one_has_ended()
 
 
 onerror:
