@@ -113,6 +113,16 @@ def gradient(target: kernels.Target, position: Any, repeat: int) -> Timed:
     return (lambda: program(position)), repeat
 
 
+def in_tensorfloat32(program: Callable[[], Any], repeat: float) -> Timed:
+    """The same with matrix products in TF32."""
+
+    def run() -> Any:
+        with jax.default_matmul_precision("tensorfloat32"):
+            return program()
+
+    return run, repeat
+
+
 def random_numbers(position: Any, implementation: str, repeat: int) -> Timed:
     """Normal numbers for every coordinate."""
     key = jax.random.key(0, impl=implementation)
@@ -211,13 +221,9 @@ def measure(beta: float, rounds: int) -> dict[str, Any]:
     timed = {f"floor: {k}": v for k, v in floors(data.inputs, scaled, block, repeat).items()}
     timed["gradient"] = gradient(model.target(of, data), position, repeat)
     if not ON_CPU:
-        program, count = gradient(model.target(of, data), position, repeat)
-
-        def in_tensorfloat32() -> Any:
-            with jax.default_matmul_precision("tensorfloat32"):
-                return program()
-
-        timed["gradient, products in TF32"] = in_tensorfloat32, count
+        timed["gradient, products in TF32"] = in_tensorfloat32(
+            *gradient(model.target(of, data), position, repeat)
+        )
     for name, (kernel, options) in STEPS.items():
         timed[name] = whole_step(of, data, position, kernel, options, repeat)
     timed["sweep over the neurons"] = sweep(of, data, position, max(1, repeat // 8))

@@ -34,7 +34,7 @@ TRAINING_START = 5.0
 TRAINING_MEMORY = 360.0
 """MiB of a training job with the smallest networks."""
 
-SECONDS_PER_ACTIVATION = 2.5e-9
+SECONDS_PER_ACTIVATION = 1.6e-9
 """Processor time of one activation of a sweep over the neurons."""
 
 OPERATIONS_PER_SECOND = 1.5e10

@@ -154,67 +154,77 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
     grid = overlap_grid(scale.weights, parameters.weight_variance)
     grid = jax.tree.map(jnp.asarray, grid)
     log_widths = jnp.log(grid.widths)
-    bins = jnp.asarray(FINE_CENTRES, jnp.float32)
     along = data.inputs @ data.teacher
     whitened = position.weights @ data.teacher
     across = position.weights - whitened[:, None] * data.teacher
     perpendicular = scale.weights * (across @ data.inputs.T)
     overlap = scale.weights * whitened
     readout = scale.readout * position.readout
-    ones = jnp.ones_like(data.targets)
 
     def activation(q: jax.Array, perpendicular: jax.Array) -> jax.Array:
-        return jax.scipy.special.erf(perpendicular + q * along)
+        """Activations [..., n] of a neuron for overlaps [...]."""
+        return jax.scipy.special.erf(perpendicular + q[..., None] * along)
 
-    def visit(carry: tuple[jax.Array, jax.Array], neuron: Any) -> tuple[Any, Any]:
-        residual, expected = carry
-        key, perpendicular, q, a = neuron
-        cell_key, place_key, accept_key, readout_key = jax.random.split(key, 4)
-        old = activation(q, perpendicular)
-        rest = residual + a * old
+    def density(q: jax.Array, field: jax.Array, power: jax.Array) -> Collapsed:
+        return collapse(q, field, power, parameters, data.noise)
 
-        # Products with vectors, not reductions: the compiler vectorises those.
-        def moments(activation: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return activation @ rest, jnp.square(activation) @ ones
+    def visit(residual: jax.Array, neuron: Any) -> tuple[Any, Any]:
+        perpendicular, q, a, here, for_cell, for_place, for_acceptance, for_readout = neuron
+        rest = residual + a * activation(q, perpendicular)
 
-        def density(q: jax.Array, field: jax.Array, power: jax.Array) -> Collapsed:
-            return collapse(q, field, power, parameters, data.noise)
+        def moments(q: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            """Activations, their products with the residual and their squares."""
+            # Held once: the compiler would compute them anew for each product. The products are not
+            # written as sums, which it does not vectorise.
+            phi = jax.lax.optimization_barrier(activation(q, perpendicular))
+            return phi, (phi @ rest, jnp.einsum("qn,qn->q", phi, phi))
 
-        at_nodes = moments(activation(grid.nodes[:, None], perpendicular))
+        at_nodes = moments(grid.nodes)[1]
         log_proposal = density(grid.centres, *(grid.to_cells @ x for x in at_nodes)).log_density
-        cumulative = jnp.cumsum(jnp.exp(log_proposal - log_proposal.max() + log_widths))
-        draw = jax.random.uniform(cell_key) * cumulative[-1]
+        highest = log_proposal.max()
+        cumulative = jnp.cumsum(jnp.exp(log_proposal - highest + log_widths))
+        draw = for_cell * cumulative[-1]
         cell = jnp.clip(jnp.searchsorted(cumulative, draw), 0, CELLS - 1)
-        proposed = grid.edges[cell] + jax.random.uniform(place_key) * grid.widths[cell]
-        here = jnp.clip(jnp.searchsorted(grid.edges, q) - 1, 0, CELLS - 1)
-        new = activation(proposed, perpendicular)
-        both = density(jnp.stack([q, proposed]), *moments(jnp.stack([old, new])))
+        proposed = grid.edges[cell] + for_place * grid.widths[cell]
+        old_and_new = jnp.stack([q, proposed])
+        phi, of_both = moments(old_and_new)
+        both = density(old_and_new, *of_both)
         log_ratio = (
             both.log_density[1] - both.log_density[0] + log_proposal[here] - log_proposal[cell]
         )
         # A neuron beyond the grid could not be proposed again, so it stays.
         inside = (grid.edges[0] <= q) & (q <= grid.edges[-1])
-        accept = inside & (jnp.log(jax.random.uniform(accept_key)) < log_ratio)
+        accept = inside & (jnp.log(for_acceptance) < log_ratio)
         chosen = accept.astype(jnp.int32)
         q = jnp.where(accept, proposed, q)
-        a = both.mean[chosen] + jax.random.normal(readout_key) * both.precision[chosen] ** -0.5
-
-        log_bins = density(bins, *(grid.to_bins @ x for x in at_nodes)).log_density
-        in_bins = jnp.exp(log_bins - log_proposal.max()) * (FINE_WIDTH / cumulative[-1])
-        residual = rest - a * jnp.where(accept, new, old)
-        return (residual, expected + in_bins), (q, a, accept)
+        a = both.mean[chosen] + for_readout * both.precision[chosen] ** -0.5
+        residual = rest - a * phi[chosen]
+        return residual, (q, a, accept, at_nodes, highest + jnp.log(cumulative[-1]))
 
     outputs = jax.lax.scan(
         lambda sum, one: (sum + one[2] * activation(one[1], one[0]), None),
         jnp.zeros_like(data.targets),
         (perpendicular, overlap, readout),
     )[0]
-    keys = jax.random.split(key, parameters.width)
-    (_, inside), (new_overlap, new_readout, accepted) = jax.lax.scan(
+    cell_key, place_key, accept_key, readout_key = jax.random.split(key, 4)
+    shape = (parameters.width,)
+    _, (new_overlap, new_readout, accepted, at_nodes, log_total) = jax.lax.scan(
         visit,
-        (data.targets - outputs, jnp.zeros(FINE_BINS)),
-        (keys, perpendicular, overlap, readout),
+        data.targets - outputs,
+        (
+            perpendicular,
+            overlap,
+            readout,
+            jnp.clip(jnp.searchsorted(grid.edges, overlap) - 1, 0, CELLS - 1),
+            jax.random.uniform(cell_key, shape),
+            jax.random.uniform(place_key, shape),
+            jax.random.uniform(accept_key, shape),
+            jax.random.normal(readout_key, shape),
+        ),
     )
+    bins = jnp.asarray(FINE_CENTRES, jnp.float32)
+    log_bins = density(bins, *(x @ grid.to_bins.T for x in at_nodes)).log_density
+    inside = FINE_WIDTH * jnp.exp(log_bins - log_total[:, None]).sum(axis=0)
     shift = new_overlap / scale.weights - whitened
     beyond = (parameters.width - inside.sum()) / 2
     return Swept(
