@@ -130,15 +130,15 @@ def main() -> None:
             write_dataset(config.dataset(EXPERIMENT, i), file)
         runs = []
         for label, wanted, platform in (
-            ("cpu", specification, "cpu"),
             ("accelerator", specification, accelerator),
             ("many", many, accelerator),
+            ("cpu", specification, "cpu"),
         ):
             folder = Path(name) / label
             folder.mkdir()
             runs.append(train(wanted, files, folder, platform))
             print(label, {k: v for k, v in runs[-1].items() if k != "means"}, flush=True)
-    compared = compare(runs[2], runs[0])
+    compared = compare(runs[1], runs[2])
     header = (
         f"{jax.devices()[0].device_kind} and one core of {os.cpu_count()}, JAX {jax.__version__}, "
         f"{datetime.date.today()}; {given.point}, {given.datasets} datasets, "

@@ -39,11 +39,14 @@ from grokphase.tables.observables import OBSERVABLES
 NAMES = OBSERVABLES["teacher_student"]
 JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fraction")
 
-REFERENCE = ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 8, "neuron_sweeps": 1})
+PAIRS = {"integrator": "two_stage"}
+REFERENCE = ("hamiltonian", PAIRS | {"step_size": 0.33, "leapfrog_steps": 6, "neuron_sweeps": 1})
 CANDIDATES: list[tuple[str, dict[str, Any]]] = [
-    ("hamiltonian", {"step_size": 0.3, "leapfrog_steps": 2, "neuron_sweeps": 1}),
-    ("hamiltonian", {"step_size": 0.28, "leapfrog_steps": 4, "neuron_sweeps": 1}),
+    ("hamiltonian", PAIRS | {"step_size": 0.33, "leapfrog_steps": 2, "neuron_sweeps": 1}),
+    ("hamiltonian", PAIRS | {"step_size": 0.33, "leapfrog_steps": 4, "neuron_sweeps": 1}),
+    REFERENCE,
     ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 8, "neuron_sweeps": 1}),
+    ("hamiltonian", PAIRS | {"step_size": 0.28, "leapfrog_steps": 12}),
     ("hamiltonian", {"step_size": 0.25, "leapfrog_steps": 12}),
     ("hamiltonian", {"step_size": 0.29, "leapfrog_steps": 10, "metropolis": False}),
     ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),

@@ -59,17 +59,19 @@ CROSS_CHECK = candidate("Hamiltonian", kernel="hamiltonian", step_size=0.25, lea
 CANDIDATES = [
     *(
         candidate(
-            f"Hamiltonian, {sweeps} sweep{'s' * (sweeps > 1)}",
+            f"Hamiltonian{', 1 sweep' * sweeps}",
             kernel="hamiltonian",
+            integrator=integrator,
             step_size=step_size,
             leapfrog_steps=leapfrog_steps,
             sweeps=sweeps,
         )
-        for step_size, leapfrog_steps, sweeps in (
-            (0.25, 2, 1),
-            (0.3, 4, 1),
-            (0.25, 6, 1),
-            (0.3, 4, 2),
+        for integrator, step_size, leapfrog_steps, sweeps in (
+            ("leapfrog", 0.3, 4, 1),
+            ("two_stage", 0.35, 4, 1),
+            ("two_stage", 0.33, 6, 1),
+            ("two_stage", 0.4, 6, 1),
+            ("two_stage", 0.33, 8, 0),
         )
     ),
     candidate("pCN Langevin", kernel="pcn_langevin", step_size=0.1),
