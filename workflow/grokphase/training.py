@@ -3,6 +3,8 @@
 import importlib
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ from grokphase.interruption import interruptible
 from grokphase.parameters import ModularAddition
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
-from grokphase.sampling.checkpoint import Arrays, checkpoint_of
+from grokphase.sampling.checkpoint import Arrays, Checkpoint, checkpoint_of
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.random_keys import fold_in_name, network_key
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
@@ -63,79 +65,125 @@ def train(
     checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}
     finished = _unpack_finished(restored)
-    counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
-    progress = Progress(total * len(dataset_files), "draws")
-    saved = time.monotonic()
     if restored:
         done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
         _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
 
     with interruptible() as interrupted:
+        keeper = _Keeper(
+            checkpoint, checkpoint_seconds, interrupted, finished, total, len(dataset_files)
+        )
         for group in groups:
-            if group[0] in finished:
-                continue
-            each = [
-                model.load_data(
-                    specification.parameters,
-                    _read_dataset(specification, dataset, dataset_files[dataset]),
-                )
-                for dataset in group
-            ]
-            starts = [
-                _starting_positions(specification, model, dataset, data)
-                for dataset, data in zip(group, each, strict=True)
-            ]
-            keys = jnp.stack([_step_keys(specification, dataset) for dataset in group])
-            data = _stacked(each)
-            ensemble = sampler.start(_stacked(starts), data)
-            if group[0] == restored.get("current/dataset"):
-                ensemble = _unpack_ensemble(restored, ensemble)
-
-            def after_block(now: Ensemble, group: list[int] = group) -> None:
-                nonlocal saved
-                done = total * len(finished) + now.done * len(group)
-                progress.update(done)
-                signal = interrupted()
-                if signal or time.monotonic() - saved >= checkpoint_seconds:
-                    checkpoint.save(_pack_finished(finished) | _pack(group[0], now))
-                    saved = time.monotonic()
-                if signal:
-                    raise StoppedError(
-                        f"stopped by {signal} after {done} of {total * len(dataset_files)} draws; "
-                        "the state is saved: the same command continues from it"
-                    )
-
-            try:
-                ensemble = sampler.run(
-                    keys, ensemble, data, after_block, _noise_ratios(specification)
-                )
-            except DivergenceError as error:
-                datasets = ", ".join(map(str, group))
-                raise DivergenceError(
-                    f"training at {specification.point}, dataset {datasets}: {error}, with the "
-                    f"sampler {specification.kernel}; choose a smaller step_size in "
-                    f"experiments.{specification.experiment}.sampler"
-                ) from error
-            for row, (dataset, start) in enumerate(zip(group, starts, strict=True)):
-                finished[dataset] = {
-                    "observables": ensemble.observables[row],
-                    "acceptance": ensemble.acceptance[row] / specification.draws,
-                    "control_variates": model.control_variates(each[row]),
-                    counts_column: ensemble.counts[row],
-                    f"expected_{counts_column}": ensemble.expected_counts[row],
-                    **model.saved(
-                        start,
-                        jax.tree.map(lambda x, row=row: x[row], ensemble.state.position),
-                        specification.parameters,
-                    ),
-                }
-    progress.close()
+            if group[0] not in finished:
+                files = {dataset: dataset_files[dataset] for dataset in group}
+                finished |= _train_group(specification, model, sampler, files, restored, keeper)
+        keeper.close()
     if memory := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
         _log.info(f"{memory / 2**20:.0f} MiB of the accelerator were used at most")
     if restored.keys() != _pack_finished(finished).keys():
         checkpoint.save_last(_pack_finished(finished))
     table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
+
+
+class _Keeper:
+    """Between blocks of draws: reports progress, saves the state in time, stops on a signal.
+
+    finished : results of the datasets that are done, which the caller adds to.
+    total, datasets : draws of a dataset, burn-in included, and number of datasets of the job.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        every_seconds: float,
+        interrupted: Callable[[], str | None],
+        finished: dict[int, Arrays],
+        total: int,
+        datasets: int,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._every = every_seconds
+        self._interrupted = interrupted
+        self._finished = finished
+        self._total = total
+        self._draws = total * datasets
+        self._progress = Progress(self._draws, "draws")
+        self._saved = time.monotonic()
+
+    def after_block(self, group: list[int], now: Ensemble) -> None:
+        """Raises StoppedError after a signal, once the state is saved."""
+        done = self._total * len(self._finished) + now.done * len(group)
+        self._progress.update(done)
+        signal = self._interrupted()
+        if signal or time.monotonic() - self._saved >= self._every:
+            self._checkpoint.save(_pack_finished(self._finished) | _pack(group[0], now))
+            self._saved = time.monotonic()
+        if signal:
+            raise StoppedError(
+                f"stopped by {signal} after {done} of {self._draws} draws; the state is saved: "
+                "the same command continues from it"
+            )
+
+    def close(self) -> None:
+        self._progress.close()
+
+
+def _train_group(
+    specification: TrainingSpecification,
+    model: ModuleType,
+    sampler: Sampler,
+    files: dict[int, Path],
+    restored: Arrays,
+    keeper: _Keeper,
+) -> dict[int, Arrays]:
+    """Results of the networks of a group of datasets (index -> file), which move together.
+
+    They continue from the state in `restored` if it is theirs.
+    """
+    group = list(files)
+    data = [
+        model.load_data(specification.parameters, _read_dataset(specification, dataset, path))
+        for dataset, path in files.items()
+    ]
+    starts = [
+        _starting_positions(specification, model, dataset, one)
+        for dataset, one in zip(group, data, strict=True)
+    ]
+    keys = jnp.stack([_step_keys(specification, dataset) for dataset in group])
+    ensemble = sampler.start(_stacked(starts), _stacked(data))
+    if restored.get("current/dataset") == group[0]:
+        ensemble = _unpack_ensemble(restored, ensemble)
+    try:
+        ensemble = sampler.run(
+            keys,
+            ensemble,
+            _stacked(data),
+            partial(keeper.after_block, group),
+            _noise_ratios(specification),
+        )
+    except DivergenceError as error:
+        raise DivergenceError(
+            f"training at {specification.point}, dataset {', '.join(map(str, group))}: {error}, "
+            f"with the sampler {specification.kernel}; choose a smaller step_size in "
+            f"experiments.{specification.experiment}.sampler"
+        ) from error
+    counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
+    return {
+        dataset: {
+            "observables": ensemble.observables[row],
+            "acceptance": ensemble.acceptance[row] / specification.draws,
+            "control_variates": model.control_variates(data[row]),
+            counts_column: ensemble.counts[row],
+            f"expected_{counts_column}": ensemble.expected_counts[row],
+            **model.saved(
+                starts[row],
+                jax.tree.map(lambda x, row=row: x[row], ensemble.state.position),
+                specification.parameters,
+            ),
+        }
+        for row, dataset in enumerate(group)
+    }
 
 
 def _arithmetic(together: int) -> str:
