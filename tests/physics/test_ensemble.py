@@ -128,6 +128,20 @@ def test_datasets_that_move_together_change_none_of_the_others(train, monkeypatc
     assert rows(train(spec, name="together")) == alone
 
 
+def test_the_program_of_an_accelerator_gives_the_networks_of_a_cpu(train, monkeypatch):
+    """Run here: vmap over datasets and networks, all training points in one block."""
+    spec = specification(neuron_sweeps=1)
+    expected = rows(train(spec, name="cpu"))
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    found = rows(train(spec, name="accelerator"))
+    assert list(found) == list(expected)
+    for key, row in found.items():
+        for name in (*OBSERVABLES["teacher_student"], "acceptance"):
+            np.testing.assert_allclose(row[name], expected[key][name], rtol=2e-3, atol=2e-4)
+
+
 def test_datasets_that_move_together_resume_where_they_were(
     train, small_blocks, monkeypatch, tmp_path
 ):
@@ -370,6 +384,16 @@ def test_a_sampler_that_accepts_nothing_is_refused(train, name):
         train(specification(kernel=kernel, parameters=stiff, burn_in=0), (1,))
     assert "dataset 1" in str(error.value)
     assert f"'step_size': {kernel['step_size']}" in str(error.value)
+
+
+def test_too_little_memory_is_reported_with_the_keys_that_help(train, monkeypatch):
+    def exhausted(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying ...")
+
+    monkeypatch.setattr(Sampler, "run", exhausted)
+    with pytest.raises(GrokphaseError, match="does not hold 2 networks") as error:
+        train(specification())
+    assert "lower networks or datasets_per_job in experiments.e" in str(error.value)
 
 
 def test_a_dataset_of_other_parameters_is_refused(train, datasets):

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from grokphase.datasets import read_dataset
-from grokphase.errors import DivergenceError, StoppedError
+from grokphase.errors import DivergenceError, GrokphaseError, StoppedError
 from grokphase.interruption import interruptible
 from grokphase.parameters import ModularAddition
 from grokphase.progress import Progress
@@ -167,6 +167,14 @@ def _train_group(
             f"training at {specification.point}, dataset {', '.join(map(str, group))}: {error}, "
             f"with the sampler {specification.kernel}; choose a smaller step_size in "
             f"experiments.{specification.experiment}.sampler"
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        networks = len(group) * len(specification.networks.starts())
+        raise GrokphaseError(
+            f"training at {specification.point}: the memory does not hold {networks} networks at a "
+            f"time; lower networks or datasets_per_job in experiments.{specification.experiment}"
         ) from error
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     return {
