@@ -220,9 +220,7 @@ def test_composite_modulus_needs_the_flag():
     composite = SMALL.model_dump() | {"prime": 15}
     with pytest.raises(ValueError, match=r"not prime .divisible by 3.*set allow_composite"):
         ModularAddition(**composite)
-    p = ModularAddition(**composite | {"allow_composite": True})
-    assert not p.degenerate_modes
-    assert SMALL.degenerate_modes
+    ModularAddition(**composite | {"allow_composite": True})
 
 
 def test_bad_noise_is_refused():

@@ -106,11 +106,6 @@ class ModularAddition(BaseModel):
             raise ValueError("; ".join(problems))
         return self
 
-    @property
-    def degenerate_modes(self) -> bool:
-        """Whether symmetry makes all target modes (k, k), k != 0, degenerate: only for prime P."""
-        return is_prime(self.prime)
-
 
 Parameters = TeacherStudent | ModularAddition
 
