@@ -115,7 +115,7 @@ class Chains:
     def advance(self, burn_in: bool) -> np.ndarray:
         """Observables [networks, steps, 7] of the next block."""
         state, measured = self.sampler._advance(
-            self.keys, self.ensemble.state, self.ensemble.done, self.steps, self.data, None, burn_in
+            self.keys, self.ensemble.state, self.data, self.ensemble.done, self.steps, None, burn_in
         )
         [observables] = np.asarray(measured[0])
         self.ensemble = self.ensemble._replace(

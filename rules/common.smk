@@ -70,7 +70,7 @@ def check_cluster():
 
 
 def weigh_jobs_only_when_one_has_ended():
-    """Lift Snakemake's own limit of jobs per second, though not one that the user has set.
+    """Lift Snakemake's default limit of 100 jobs a second; any other is the user's, and stays.
 
     With a limit, the jobs that wait are weighed again every second, and once more in that second
     for every job that has ended so far: with 40 ended and 60 waiting that took 9 % of a core, and

@@ -132,7 +132,7 @@ def test_the_program_of_an_accelerator_gives_the_networks_of_a_cpu(train, monkey
     """Run here: vmap over datasets and networks, all training points in one block."""
     spec = specification(neuron_sweeps=1)
     expected = rows(train(spec, name="cpu"))
-    device = SimpleNamespace(platform="gpu", memory_stats=lambda: None)
+    device = SimpleNamespace(memory_stats=lambda: None)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])
     found = rows(train(spec, name="accelerator"))
@@ -161,9 +161,10 @@ def test_datasets_that_move_together_resume_where_they_were(
 def test_datasets_that_move_together_fit_in_the_memory_of_the_accelerator(monkeypatch):
     """Equal groups, none larger than half of the memory holds, and one dataset at least."""
     of_dataset = 2 * teacher_student.bytes_per_network(PARAMETERS)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for held, expected in [(100, 12), (11, 6), (5, 4), (1, 1), (0.1, 1)]:
         device = SimpleNamespace(
-            platform="gpu", memory_stats=lambda held=held: {"bytes_limit": 2 * held * of_dataset}
+            memory_stats=lambda held=held: {"bytes_limit": 2 * held * of_dataset}
         )
         monkeypatch.setattr(jax, "devices", lambda device=device: [device])
         groups = training.datasets_together(specification(), list(range(12)))

@@ -151,14 +151,15 @@ def _train_group(
         for dataset, one in zip(group, data, strict=True)
     ]
     keys = jnp.stack([_step_keys(specification, dataset) for dataset in group])
-    ensemble = sampler.start(_stacked(starts), _stacked(data))
+    together = _stacked(data)
+    ensemble = sampler.start(_stacked(starts), together)
     if restored.get("current/dataset") == group[0]:
         ensemble = _unpack_ensemble(restored, ensemble)
     try:
         ensemble = sampler.run(
             keys,
             ensemble,
-            _stacked(data),
+            together,
             partial(keeper.after_block, group),
             _noise_ratios(specification),
         )
@@ -207,10 +208,9 @@ def datasets_together(specification: TrainingSpecification, datasets: list[int])
     datasets. On an accelerator as many as half of its memory holds, for it is used the better the
     more networks there are; groups are of equal size, since each size is compiled anew.
     """
-    device = jax.devices()[0]
-    if device.platform == "cpu":
+    if jax.default_backend() == "cpu":
         return [[dataset] for dataset in datasets]
-    memory = 0.5 * (device.memory_stats() or {}).get("bytes_limit", 2**33)
+    memory = 0.5 * (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 2**33)
     networks = len(specification.networks.starts())
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     most = max(1, int(memory / (networks * model.bytes_per_network(specification.parameters))))
@@ -218,7 +218,7 @@ def datasets_together(specification: TrainingSpecification, datasets: list[int])
     return [datasets[first : first + size] for first in range(0, len(datasets), size)]
 
 
-def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: int = 1) -> Sampler:
+def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: int) -> Sampler:
     """The sampler of networks on so many datasets at a time."""
     parameters = specification.parameters
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")

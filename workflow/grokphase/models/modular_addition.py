@@ -464,7 +464,7 @@ def _gradient_cost(parameters: ModularAddition) -> Cost:
 
 
 def bytes_per_network(parameters: ModularAddition) -> float:
-    """Memory of a network on an accelerator."""
+    """Memory of a network on an accelerator: that of a gradient twice over; not measured."""
     return 2.0 * _gradient_cost(parameters).bytes
 
 

@@ -111,12 +111,12 @@ class Sampler:
         def initial(positions: Position, data: Any) -> State:
             return mapped(make_kernel(data, jnp.asarray(True)).init)(positions)
 
-        def advance(
+        def advance_dataset(
             keys: jax.Array,
             state: State,
+            data: Any,
             first: jax.Array,
             count: jax.Array,
-            data: Any,
             noise_ratios: jax.Array | None,
             burn_in: jax.Array,
         ) -> tuple[State, tuple[jax.Array, ...]]:
@@ -163,24 +163,11 @@ class Sampler:
             annealed = () if noise_ratios is None else (noise_ratios,)
             return mapped(one_network)(keys, state, *annealed)
 
-        def advance_datasets(
-            keys: jax.Array,
-            state: State,
-            first: jax.Array,
-            count: jax.Array,
-            data: Any,
-            noise_ratios: jax.Array | None,
-            burn_in: jax.Array,
-        ) -> tuple[State, tuple[jax.Array, ...]]:
-            def of_dataset(
-                keys: jax.Array, state: State, data: Any
-            ) -> tuple[State, tuple[jax.Array, ...]]:
-                return advance(keys, state, first, count, data, noise_ratios, burn_in)
-
-            return mapped(of_dataset)(keys, state, data)
+        def advance(keys: jax.Array, state: State, data: Any, *how: Any) -> Any:
+            return mapped(lambda *dataset: advance_dataset(*dataset, *how))(keys, state, data)
 
         self._initial = jax.jit(mapped(initial))
-        self._advance = jax.jit(advance_datasets, donate_argnums=1)
+        self._advance = jax.jit(advance, donate_argnums=1)
 
     def start(self, positions: Position, data: Any) -> Ensemble:
         """An ensemble at its starting positions (pytree, leading axes [datasets, networks])."""
@@ -203,7 +190,7 @@ class Sampler:
         beyond `count` are zero, and, summed over the draws, acceptance [datasets, networks], counts
         and expected counts [datasets, networks, bins].
         """
-        return self._advance(keys, state, first, count, data, None, jnp.asarray(False))
+        return self._advance(keys, state, data, first, count, None, jnp.asarray(False))
 
     def run(
         self,
@@ -228,9 +215,9 @@ class Sampler:
             state, measured = self._advance(
                 keys,
                 ensemble.state,
+                data,
                 ensemble.done,
                 count,
-                data,
                 noise_ratios,
                 jnp.asarray(is_burn_in),
             )
