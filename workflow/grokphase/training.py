@@ -327,7 +327,7 @@ def _step_keys(specification: TrainingSpecification, dataset: int) -> jax.Array:
 
 def _stacked(trees: list[Any]) -> Any:
     """Pytrees of one structure as one with a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *trees)
 
 
 def _pack_finished(finished: dict[int, Arrays]) -> Arrays:
