@@ -79,15 +79,17 @@ def target(parameters: ModularAddition, data: Data) -> Target:
         return model.sextic_penalty(*weights, parameters.sextic_decay)
 
     def potential_and_gradient(weights: InputWeights) -> tuple[Array, InputWeights]:
-        (gram, on_target), to_weights = jax.vjp(features, weights)
+        gram, pull_gram = model.gram_and_pullback(*weights)
+        on_target, pull_target = jax.vjp(model.feature_target, *weights)
         mean, covariance, factor = readout_posterior(gram, on_target, parameters, noise)
         second_moment = jnp.matmul(mean, mean.T, precision=HIGHEST) + parameters.prime * covariance
-        [of_data] = to_weights((second_moment / (2 * noise), -mean / noise))
+        of_gram = InputWeights(*pull_gram(second_moment / (2 * noise)))
+        of_target = InputWeights(*pull_target(-mean / noise))
         log_determinant = 2 * jnp.log(jnp.diagonal(factor)).sum()
         explained = jnp.vdot(on_target, mean) / noise
         penalty, of_decay = jax.value_and_grad(decay)(weights)
         value = 0.5 * (parameters.prime * log_determinant - explained) + penalty
-        return value, jax.tree.map(jnp.add, of_data, of_decay)
+        return value, jax.tree.map(lambda *x: sum(x), of_gram, of_target, of_decay)
 
     return Target(potential_and_gradient, InputWeights(jnp.ones(()), jnp.ones(())), noise)
 

@@ -343,19 +343,54 @@ def feature_gram(first: Any, second: Any) -> Any:
 
     Of NumPy or JAX arrays [N, P], in their precision.
     """
+    return gram_and_pullback(first, second)[0]
+
+
+def gram_and_pullback(first: Any, second: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    """The Gram matrix G of `feature_gram`, and the gradient of <S, G> for a symmetric S [N, N].
+
+    The gradient is that with respect to both operands, [N, P] each. Completing the square,
+
+        P w_i^2.w_j^2 + 2 (v_j w_i^2.w_j + v_i w_i.w_j^2) = u_i.u_j - c_i c_j w_i.w_j,
+        u_i = sqrt(P) w_i^2 + c_i w_i,   c_i = 2 v_i/sqrt(P),   v_i the sum of v_im over m,
+
+    leaves four matrix products for G and, S being symmetric, four for the gradient.
+    """
     w, v = first, second
-    prime = w.shape[1]
-    w2, v2 = w**2, v**2
-    w_sum, v_sum = w.sum(axis=1), v.sum(axis=1)
-    cross = w2.sum(axis=1)[:, None] * v2.sum(axis=1)
-    mixed = (w2 @ w.T) * v_sum + (v2 @ v.T) * w_sum
-    return (
-        prime * (w2 @ w2.T + v2 @ v2.T)
+    root = w.shape[1] ** 0.5
+    w_scale, v_scale = (2 / root * x.sum(axis=1, keepdims=True) for x in (v, w))
+    w_square, v_square = w**2, v**2
+    w_power, v_power = (x.sum(axis=1, keepdims=True) for x in (w_square, v_square))
+    w_whole, v_whole = root * w_square + w_scale * w, root * v_square + v_scale * v
+    gram_w, gram_v = w @ w.T, v @ v.T
+    cross = w_power * v_power.T
+    gram = (
+        w_whole @ w_whole.T
+        + v_whole @ v_whole.T
         + cross
         + cross.T
-        + 4 * (w @ w.T) * (v @ v.T)
-        + 2 * (mixed + mixed.T)
+        + 4 * gram_w * gram_v
+        - w_scale * w_scale.T * gram_w
+        - v_scale * v_scale.T * gram_v
     )
+
+    def pullback(weight: Any) -> tuple[Any, Any]:
+        def of_one(x: Any, scale: Any, whole: Any, own: Any, other: Any, power: Any) -> Any:
+            """The gradient with respect to one operand, and to its scale."""
+            of_whole = 2 * (weight @ whole)
+            of_x = (
+                of_whole * (2 * root * x + scale)
+                + 2 * ((weight * (4 * other - scale * scale.T)) @ x)
+                + 4 * x * (weight @ power)
+            )
+            of_scale = (of_whole * x).sum(axis=1, keepdims=True) - 2 * (weight * own) @ scale
+            return of_x, of_scale
+
+        of_w, of_w_scale = of_one(w, w_scale, w_whole, gram_w, gram_v, v_power)
+        of_v, of_v_scale = of_one(v, v_scale, v_whole, gram_v, gram_w, w_power)
+        return of_w + 2 / root * of_v_scale, of_v + 2 / root * of_w_scale
+
+    return gram, pullback
 
 
 def feature_target(first: Any, second: Any) -> Any:
