@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokphase.errors import GrokphaseError
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import tree
-from grokphase.sampling.kernels import Target, load, names
+from grokphase.sampling.kernels import Approximation, Target, load, names
 from scipy.special import erf
 from scipy.stats import chi2, kstest, norm
 
@@ -159,6 +160,37 @@ DENSITY = np.exp(-(3 * np.sqrt(1 + GRID**2) - 1.5 * GRID) - GRID**2 / 2)
 DENSITY /= DENSITY.sum()
 
 
+@pytest.mark.parametrize("integrator", ["leapfrog", "two_stage"])
+@pytest.mark.parametrize("error", [0.3, 2.0])
+def test_an_approximate_force_leaves_the_hamiltonian_exact(run_chains, integrator, error):
+    """However wrong it is: off by a slope and a shift (Kolmogorov-Smirnov, false alarm 1e-5)."""
+    exact = separable(skewed)
+    approximation = Approximation(
+        gradient=lambda x: exact.potential_and_gradient(x)[1] + error * (0.5 - x),
+        potential=lambda x: exact.potential_and_gradient(x)[0],
+    )
+    settings = {
+        "step_size": 0.3,
+        "leapfrog_steps": 4,
+        "integrator": integrator,
+        "force_precision": "bfloat16",
+    }
+    kernel = build(exact._replace(approximation=approximation), "hamiltonian", settings)
+    start = jax.random.normal(jax.random.key(0), (20_000, 1))
+    x = run_chains(kernel, start, seed=4, burn_in=60)[:, 0, 0]
+    cumulative = np.cumsum(DENSITY) - 0.5 * DENSITY
+    assert kstest(x, lambda q: np.interp(q, GRID, cumulative)).pvalue > 1e-5
+
+
+def test_an_approximate_force_is_refused_where_it_would_be_wrong():
+    hamiltonian = load("hamiltonian")
+    settings = {"step_size": 0.1, "leapfrog_steps": 2, "force_precision": "bfloat16"}
+    with pytest.raises(ValueError, match="needs metropolis: true"):
+        hamiltonian.Settings(metropolis=False, **settings)
+    with pytest.raises(GrokphaseError, match="the model has no gradient in bfloat16"):
+        build(separable(skewed), "hamiltonian", settings)
+
+
 @pytest.mark.parametrize("name", ADJUSTED)
 def test_adjusted_kernels_are_exact_on_a_skewed_target(run_chains, name):
     """Kolmogorov-Smirnov on 20 000 independent chains (false alarm 1e-5)."""
@@ -220,24 +252,32 @@ def test_crank_nicolson_acceptance_is_that_of_detailed_balance(float64):
 
 
 INTEGRATORS = pytest.mark.parametrize("integrator", ["leapfrog", "two_stage"])
+WRONG_FORCE = WELLS._replace(
+    approximation=Approximation(gradient=lambda x: jnp.sin(x) + 0.1 * x[::-1], potential=wells)
+)
 
 
-def trajectory(monkeypatch, integrator, h, steps):
+def trajectory(monkeypatch, integrator, h, steps, target=WELLS):
     """(position, momentum) -> (end position, end momentum, energy before - after).
 
     The end momentum follows from where one more repetition would go, half of a pair or not.
     """
     module = load("hamiltonian")
     adjusted_settings = module.Settings(
-        step_size=h, jitter=0, length_spread=0, integrator=integrator, leapfrog_steps=steps
+        step_size=h,
+        jitter=0,
+        length_spread=0,
+        integrator=integrator,
+        leapfrog_steps=steps,
+        force_precision="float32" if target.approximation is None else "bfloat16",
     )
 
     def unadjusted(steps):
         changed = {"metropolis": False, "leapfrog_steps": steps}
-        return module.build(WELLS, adjusted_settings.model_copy(update=changed))
+        return module.build(target, adjusted_settings.model_copy(update=changed))
 
     short, long = unadjusted(steps), unadjusted(steps + 1)
-    adjusted = module.build(WELLS, adjusted_settings)
+    adjusted = module.build(target, adjusted_settings)
     first = {"leapfrog": 0.5, "two_stage": 2 * 0.21178}[integrator]
     key = jax.random.key(0)
 
@@ -258,9 +298,10 @@ def energy(x, p):
 
 
 @INTEGRATORS
-def test_a_trajectory_is_reversible_and_conserves_volume(float64, monkeypatch, integrator):
+@pytest.mark.parametrize("target", [WELLS, WRONG_FORCE], ids=["exact force", "approximate force"])
+def test_a_trajectory_is_reversible_and_conserves_volume(float64, monkeypatch, integrator, target):
     """From the end with the opposite momentum it returns; its Jacobian has determinant 1."""
-    run = trajectory(monkeypatch, integrator, 0.3, 6)
+    run = trajectory(monkeypatch, integrator, 0.3, 6, target)
     x, p = jnp.array([0.4, -1.1]), jnp.array([0.7, 0.5])
     end, momentum, log_ratio = run(x, p)
     assert np.linalg.norm(end - x) > 0.5

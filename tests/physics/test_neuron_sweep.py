@@ -165,13 +165,23 @@ def test_droplets_come_and_go(data):
     advance = jax.jit(lambda key, x: neuron_sweep.sweep(key, x, PARAMETERS, data))
     created = np.zeros_like(before)
     for number in range(5):
-        position, accepted, _ = advance(jax.random.key(number), position)
+        position, accepted, *_ = advance(jax.random.key(number), position)
         assert 0.8 < accepted <= 1
         now = np.abs(model.overlaps(position, PARAMETERS, data)) > model.DROPLET_OVERLAP
         created |= now & ~before
     assert before.sum() == 24
     assert (before & now).sum() < 12
     assert created.any()
+
+
+def test_a_sweep_knows_the_potential_at_its_end(data):
+    """From the residual that it keeps; to the rounding of a sum of 600 squares in float32."""
+    position = model.start(jax.random.key(5), "planted", PARAMETERS, data, PlantedStart())
+    swept = jax.jit(lambda key: neuron_sweep.sweep(key, position, PARAMETERS, data))(
+        jax.random.key(6)
+    )
+    expected, _ = model.target(PARAMETERS, data).potential_and_gradient(swept.position)
+    assert float(swept.potential) == pytest.approx(float(expected), rel=3e-6)
 
 
 def test_a_sweep_moves_weights_only_along_the_teacher(data):

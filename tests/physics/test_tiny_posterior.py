@@ -31,6 +31,10 @@ EXACT = {
         {"step_size": 0.5, "leapfrog_steps": 4, "integrator": "two_stage"},
         30,
     ),
+    "hamiltonian with forces in bfloat16": (
+        {"step_size": 0.5, "leapfrog_steps": 3, "force_precision": "bfloat16"},
+        30,
+    ),
 }
 """name -> (settings, steps that forget the start)"""
 
@@ -182,9 +186,10 @@ def test_neuron_sweeps_alone_are_exact(run_chains, posteriors, monkeypatch, size
     assert max(found.values()) < LIMIT, found
 
 
-def test_neuron_sweeps_leave_the_posterior_of_a_kernel(run_chains, posteriors):
+@pytest.mark.parametrize("name", ["hamiltonian", "hamiltonian with forces in bfloat16"])
+def test_neuron_sweeps_leave_the_posterior_of_a_kernel(run_chains, posteriors, name):
     """With perpendicular weights, which only the kernel moves (1e-5 for each distribution)."""
-    settings, steps = EXACT["hamiltonian"]
+    settings, steps = EXACT[name]
     samples = sample(run_chains, "one_neuron_2d", "hamiltonian", settings, steps, sweeps=2)
     found = distances(posteriors["one_neuron_2d"], samples)
     assert max(found.values()) < LIMIT, found

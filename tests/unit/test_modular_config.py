@@ -78,6 +78,10 @@ def test_an_experiment_without_networks_is_theory_only():
             {"sampler__collapsed_readout": True, "parameters__train_fraction": 0.5},
             "experiments.e: sampler.collapsed_readout needs the full table",
         ),
+        (
+            {"sampler__force_precision": "bfloat16"},
+            "experiments.e: sampler.force_precision is for teacher_student only",
+        ),
         ({"sampler": None}, "experiments.e: sampler is missing"),
         ({"networks": None}, "experiments.e: networks is missing"),
         ({"planted": {"waves": 4}}, "planted.waves=4: there are 3 frequencies at prime=7"),

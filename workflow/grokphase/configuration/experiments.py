@@ -267,6 +267,8 @@ class ModularAdditionExperiment(BaseExperiment):
             return ["sampler is missing: the networks need one"]
         if not trains and raw.get("sampler") is not None:
             return ["networks is missing: there is a sampler but nothing to train"]
+        if mapping(raw.get("sampler")).get("force_precision", "float32") != "float32":
+            return ["sampler.force_precision is for teacher_student only: remove it"]
         collapsed = mapping(raw.get("sampler")).get("collapsed_readout")
         fixed, swept = mapping(raw.get("parameters")), mapping(raw.get("sweep"))
         in_part = fixed.get("train_fraction", 1) != 1 or swept.get("train_fraction", [1]) != [1]

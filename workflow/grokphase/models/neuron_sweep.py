@@ -212,7 +212,7 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
     )[0]
     cell_key, place_key, accept_key, readout_key = jax.random.split(key, 4)
     shape = (parameters.width,)
-    _, (new_overlap, new_readout, accepted, at_nodes, log_total) = jax.lax.scan(
+    residual, (new_overlap, new_readout, accepted, at_nodes, log_total) = jax.lax.scan(
         visit,
         data.targets - outputs,
         (
@@ -235,4 +235,5 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
         Position(new_readout / scale.readout, position.weights + shift[:, None] * data.teacher),
         accepted.mean(),
         jnp.pad(inside, 1, constant_values=beyond),
+        0.5 * jnp.vdot(residual, residual) / data.noise,
     )

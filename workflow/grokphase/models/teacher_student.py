@@ -11,6 +11,7 @@ Phys. Rev. E 52, 4225 (1995) for the arcsine.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from grokphase.datasets import Dataset
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import ensemble, tree
-from grokphase.sampling.kernels import Target
+from grokphase.sampling.kernels import Approximation, Target
 from grokphase.specifications.training import PlantedStart
 
 COUNTING = ensemble.OVERLAPS
@@ -158,7 +159,65 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
             scale.readout / data.noise * of_readout, (weight_factor * of_weights).T
         )
 
-    return Target(potential_and_gradient, scale, data.noise)
+    return Target(
+        potential_and_gradient,
+        scale,
+        data.noise,
+        Approximation(
+            gradient=partial(_approximate_gradient, scale, blocks, data.noise),
+            potential=partial(_potential, scale, blocks, data.noise),
+        ),
+    )
+
+
+def _potential(
+    scale: Position, blocks: tuple[jax.Array, jax.Array], noise: jax.Array, position: Position
+) -> jax.Array:
+    """Phi alone: one matrix product and one pass of erf."""
+    readout = scale.readout * position.readout
+    weights = (scale.weights * position.weights).T
+
+    def add_block(loss: jax.Array, block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        inputs, targets = block
+        residual = jax.scipy.special.erf(inputs @ weights) @ readout - targets
+        return loss + 0.5 * jnp.vdot(residual, residual), None
+
+    return jax.lax.scan(add_block, jnp.zeros((), weights.dtype), blocks)[0] / noise
+
+
+def _approximate_gradient(
+    scale: Position, blocks: tuple[jax.Array, jax.Array], noise: jax.Array, position: Position
+) -> Position:
+    """grad Phi with the factors of both matrix products in bfloat16, sums in float32.
+
+    Neurons come first, [N, rows], which suits the library's products in bfloat16 better: at d=150,
+    N=700, n=3000 they take 0.6 times as long on a CPU that has such products.
+    """
+    readout = scale.readout * position.readout
+    weights = (scale.weights * position.weights).astype(jnp.bfloat16)
+    in_float32 = partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+    def add_block(
+        sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        of_readout, of_weights = sums
+        inputs, targets = block
+        preactivation = in_float32(weights, inputs.T)
+        activation = jax.scipy.special.erf(preactivation)
+        residual = readout @ activation - targets
+        slope = residual * jnp.exp(-jnp.square(preactivation))
+        return (
+            of_readout + activation @ residual,
+            of_weights + in_float32(slope.astype(jnp.bfloat16), inputs),
+        ), None
+
+    inputs, targets = blocks
+    zero = (jnp.zeros_like(readout), jnp.zeros(weights.shape, jnp.float32))
+    (of_readout, of_weights), _ = jax.lax.scan(
+        add_block, zero, (inputs.astype(jnp.bfloat16), targets)
+    )
+    weight_factor = (_TWO_OVER_ROOT_PI * scale.weights) * readout / noise
+    return Position(scale.readout / noise * of_readout, weight_factor[:, None] * of_weights)
 
 
 def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.Array]:

@@ -15,11 +15,13 @@ class Swept(NamedTuple):
     position; acceptance : share of the moves that changed something.
     expected_counts : [bins], the histogram of the order parameters as expected from the sweep's
         conditional densities; None for a sweep that gives none.
+    potential : of the new position; None for a sweep that does not know it.
     """
 
     position: Position
     acceptance: jax.Array
     expected_counts: jax.Array | None = None
+    potential: jax.Array | None = None
 
 
 def followed_by_sweeps(
@@ -38,10 +40,15 @@ def followed_by_sweeps(
 
         def one_sweep(position: Position, number: jax.Array) -> tuple[Position, Any]:
             swept = sweep(jax.random.fold_in(sweep_key, number), position)
-            return swept.position, swept.expected_counts
+            return swept.position, (swept.expected_counts, swept.potential)
 
-        position, expected = jax.lax.scan(one_sweep, state.position, jnp.arange(sweeps))
+        position, (expected, potentials) = jax.lax.scan(
+            one_sweep, state.position, jnp.arange(sweeps)
+        )
         mean = jax.tree.map(lambda counts: counts.mean(axis=0), expected)
-        return kernel.init(position), info._replace(expected_counts=mean)
+        state = kernel.init(position)
+        if potentials is not None:
+            state = state._replace(potential=potentials[-1])
+        return state, info._replace(expected_counts=mean)
 
     return Kernel(kernel.init, step)

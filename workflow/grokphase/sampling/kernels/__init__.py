@@ -36,6 +36,17 @@ class KernelSettings(BaseModel):
         return 1
 
 
+class Approximation(NamedTuple):
+    """What kernels need that are exact with any force, as long as the potential is exact.
+
+    gradient : position -> grad Phi about as it is, cheaper, a function of the position alone.
+    potential : position -> Phi without its gradient.
+    """
+
+    gradient: Callable[[Position], Position]
+    potential: Callable[[Position], Any]
+
+
 class Target(NamedTuple):
     """The posterior to sample.
 
@@ -43,11 +54,13 @@ class Target(NamedTuple):
     prior_scale : pytree like a position, scalar leaves: the prior standard deviation of the
         original coordinates, original = prior_scale * whitened.
     noise : temperature sigma^2 of the Langevin dynamics.
+    approximation : a cheaper gradient; None for a model that has none.
     """
 
     potential_and_gradient: Callable[[Position], tuple[Any, Position]]
     prior_scale: Position
     noise: Any
+    approximation: Approximation | None = None
 
 
 class State(NamedTuple):

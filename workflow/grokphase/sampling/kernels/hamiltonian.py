@@ -27,7 +27,15 @@ probability
 (16 trajectories from equilibrium each, errors about 0.06). The best integrator of three stages did
 no better (0.80, 0.40 and 0.37 with 6).
 
-Sources: Neal, Handbook of MCMC ch. 5 (2011), section 5.5.1 (splitting); Beskos, Pinski, Sanz-Serna
+With ``force_precision: bfloat16`` the forces come from a gradient whose matrix products take their
+factors in bfloat16, which is faster where the processor has such products. A trajectory under any
+force that is a function of the position is reversible and keeps the volume, and the energies at its
+ends are those of the exact potential, so the posterior stays exact; only the acceptance could
+suffer. It does not: the energy errors of the trajectories above change by 0.06 (noise 0.25) and
+0.18 (noise 0.1) of a nat, beside deviations of 0.5 and 1.6 (factors in TF32: 0.007 and 0.04).
+
+Sources: Neal, Handbook of MCMC ch. 5 (2011), sections 5.5.1 (splitting) and 5.5.5
+(trajectories of an approximate energy, accepted by the exact one); Beskos, Pinski, Sanz-Serna
 and Stuart, Stochastic Processes and their Applications 121, 2201 (2011); Blanes, Casas and
 Sanz-Serna, SIAM Journal on Scientific Computing 36, A1556 (2014), section 4 (two stages).
 """
@@ -36,6 +44,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from grokphase.errors import GrokphaseError
 from grokphase.parameters import Positive, PositiveCount
 from grokphase.sampling.kernels import Info, Kernel, KernelSettings, Position, State, Target
 
@@ -45,7 +54,8 @@ OUTER_KICK = {"leapfrog": 0.25, "two_stage": 0.21178}
 
 class Settings(KernelSettings):
     """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions, even if they
-    come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact."""
+    come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact;
+    force_precision: of the factors of the products in the gradient."""
 
     step_size: Positive
     leapfrog_steps: PositiveCount
@@ -53,6 +63,7 @@ class Settings(KernelSettings):
     length_spread: float = Field(default=0.5, ge=0, lt=1, strict=True)
     metropolis: bool = Field(default=True, strict=True)
     integrator: Literal["leapfrog", "two_stage"] = "leapfrog"
+    force_precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> "Settings":
@@ -60,6 +71,15 @@ class Settings(KernelSettings):
             raise ValueError(
                 f"leapfrog_steps {self.leapfrog_steps} must be even for the integrator two_stage, "
                 "which takes steps in pairs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _approximations_are_corrected(self) -> "Settings":
+        if self.force_precision == "bfloat16" and not self.metropolis:
+            raise ValueError(
+                "force_precision bfloat16 needs metropolis: true, which makes it exact; without it "
+                "use float32"
             )
         return self
 
@@ -75,8 +95,22 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
     from grokphase.sampling import tree
 
+    approximation = target.approximation if settings.force_precision == "bfloat16" else None
+    if settings.force_precision == "bfloat16" and approximation is None:
+        raise GrokphaseError(
+            "the model has no gradient in bfloat16: set force_precision to float32 in sampler"
+        )
+
     def init(position: Position) -> State:
-        return State(position, *target.potential_and_gradient(position))
+        if approximation is None:
+            return State(position, *target.potential_and_gradient(position))
+        return State(position, approximation.potential(position), approximation.gradient(position))
+
+    def inside_trajectory(position: Position) -> State:
+        """The same, but nobody asks for an approximate trajectory's potential before its end."""
+        if approximation is None:
+            return init(position)
+        return State(position, jnp.zeros(()), approximation.gradient(position))
 
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
         return jax.tree.map(lambda p, g: p - h * g, momentum, gradient)
@@ -105,10 +139,12 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
             p = kick(p, here.gradient, first * h)
             position = jax.tree.map(lambda x, v: cosine * x + sine * v, here.position, p)
             p = jax.tree.map(lambda x, v: cosine * v - sine * x, here.position, p)
-            there = init(position)
+            there = inside_trajectory(position)
             return there, kick(p, there.gradient, (1 - first) * h)
 
         proposal, end_momentum = jax.lax.fori_loop(0, length, repetition, (state, momentum))
+        if approximation is not None:
+            proposal = proposal._replace(potential=approximation.potential(proposal.position))
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
         log_ratio = (
