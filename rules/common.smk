@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from grokphase.config import load_config
+from grokphase.config import load_config, read_configuration_file
 from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
@@ -32,6 +32,8 @@ def stop(message):
 def checked_config():
     """The validated configuration; a problem ends the run."""
     try:
+        for file in workflow.configfiles:
+            read_configuration_file(Path(file))
         return load_config(config)
     except GrokphaseError as error:
         stop(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grokphase.config import load_config
+from grokphase.config import load_config, read_configuration_file
 from grokphase.configuration.experiments import point_name
 from grokphase.errors import GrokphaseError
 from grokphase.layout import parse_range, range_name
@@ -424,6 +424,22 @@ def test_broken_yaml_is_named_with_its_line(tmp_path):
     path.write_text("experiments:\n  a: [1, 2\nfigures: }")
     with pytest.raises(GrokphaseError, match=r"mine\.yaml is not valid YAML(.|\n)*line 3"):
         load_config(path)
+
+
+def test_a_key_given_twice_is_named_with_both_lines(tmp_path):
+    """Not one that is merged from an anchor and given again."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &all {x: 1, y: 2}\nb:\n  <<: *all\n  x: 3\n")
+    assert read_configuration_file(path)["b"] == {"x": 3, "y": 2}
+    path.write_text("a: 1\nb:\n  - noise: 1\n    width: 2\n    noise: 3\na: {c: 1, c: 2}\n")
+    with pytest.raises(GrokphaseError) as error:
+        read_configuration_file(path)
+    lines = str(error.value).splitlines()[1:]
+    assert lines == [
+        "  line 5: noise was given before, in line 3: keep one",
+        "  line 6: a was given before, in line 1: keep one",
+        "  line 6: c was given before, in line 6: keep one",
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path):

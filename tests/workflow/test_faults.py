@@ -213,6 +213,13 @@ def test_a_broken_configuration_file_is_one_message(project):
     project.snakemake().check_failure("Config file is not valid JSON or YAML")
 
 
+def test_a_configuration_with_a_key_given_twice_is_refused(project):
+    """YAML would silently take the last."""
+    path = project.folder / "config.yaml"
+    path.write_text(path.read_text() + "figures: {}\n")
+    project.snakemake().check_failure("config.yaml is not valid", "figures was given before, in")
+
+
 def test_a_missing_configuration_file_is_named(project):
     (project.folder / "config.yaml").unlink()
     project.snakemake().check_failure("config.yaml")

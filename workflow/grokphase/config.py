@@ -212,14 +212,23 @@ def _invalid(problems: list[str]) -> GrokphaseError:
 
 def _read_whole(path: Path) -> dict[str, Any]:
     """A configuration file; one without scales is changes on top of config.yaml."""
-    raw = _read(path)
+    raw = read_configuration_file(path)
     base = Path("config.yaml")
-    return raw if "scales" in raw or not base.is_file() else _merge(_read(base), raw)
+    return (
+        raw if "scales" in raw or not base.is_file() else _merge(read_configuration_file(base), raw)
+    )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_configuration_file(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not yet validated.
+
+    Raises GrokphaseError for a file that is absent, no YAML or no mapping, and for a key that
+    occurs twice in one mapping, of which YAML would silently take the last.
+    """
     try:
-        value = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        value = yaml.safe_load(text)
+        repeated = _repeated_keys(yaml.compose(text))
     except FileNotFoundError:
         raise GrokphaseError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -228,7 +237,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise GrokphaseError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise GrokphaseError(f"{path} must hold a mapping with experiments and figures")
+    if repeated:
+        raise GrokphaseError(f"{path} is not valid:\n  " + "\n  ".join(dict.fromkeys(repeated)))
     return value
+
+
+def _repeated_keys(node: yaml.Node | None) -> list[str]:
+    """Where a mapping of a YAML document has a key that it had before."""
+    if isinstance(node, yaml.SequenceNode):
+        return [problem for item in node.value for problem in _repeated_keys(item)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    problems = []
+    first_lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in first_lines:
+            problems.append(
+                f"line {line}: {name} was given before, in line {first_lines[name]}: keep one"
+            )
+        first_lines.setdefault(name, line)
+        problems += _repeated_keys(value)
+    return problems
 
 
 def _merge(base: Any, changes: Any) -> Any:

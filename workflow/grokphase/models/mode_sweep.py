@@ -212,12 +212,11 @@ def log_proposal(modes: Array, parameters: ModularAddition) -> Array:
 
 def propose(key: Array, shape: tuple[int, ...], parameters: ModularAddition) -> Array:
     """Independent draws from g, [*shape, 2 (operand), 2]."""
-    free_key, radius_key, angle_key, kind_key = jax.random.split(key, 4)
+    free_key, radius_key, kind_key = jax.random.split(key, 3)
     free = jax.random.normal(free_key, (*shape, 2, 2))
-    spread = 1 + DROPLET_WIDTH * jax.random.normal(radius_key, (*shape, 2))
-    angle = jax.random.uniform(angle_key, (*shape, 2), maxval=2 * math.pi)
-    direction = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-    droplet = droplet_radius(parameters) * spread[..., None] * direction
+    spread = 1 + DROPLET_WIDTH * jax.random.normal(radius_key, (*shape, 2, 1))
+    direction = free / jnp.linalg.norm(free, axis=-1, keepdims=True)
+    droplet = droplet_radius(parameters) * spread * direction
     is_droplet = jax.random.bernoulli(kind_key, shape=(*shape, 1, 1))
     return jnp.where(is_droplet, droplet, free)
 
@@ -251,20 +250,20 @@ def sweep(key: Array, position: ModularNetwork, parameters: ModularAddition, dat
     first, second = position.first @ basis.T, position.second @ basis.T
 
     def visit(others: Others, one: tuple[Array, ...]) -> tuple[Others, Any]:
-        key, first, second = one
-        order_key, mode_key, choice_key = jax.random.split(key, 3)
+        first, second, *of_modes = one
         phi = features(first, second)
         others = add_neuron(others, phi, -variance)
-        proposed = propose(mode_key, (frequencies, CANDIDATES), parameters)
-        gumbel = jax.random.gumbel(choice_key, (frequencies, CANDIDATES + 1))
 
         def choose(neuron: Neuron, one: tuple[Array, ...]) -> tuple[Neuron, Array]:
-            frequency, proposed, gumbel = one
+            frequency, proposed, log_proposed, uniform = one
             rows = 2 * frequency - 1 + jnp.arange(2)
             current = jnp.stack([neuron.first[rows], neuron.second[rows]])
             modes = jnp.concatenate([current[None], proposed])
             found = collapse(modes, frequency, neuron, others, parameters)
-            choice = jnp.argmax(found.log_density - log_proposal(modes, parameters) + gumbel)
+            log_current = log_proposal(current, parameters)
+            log_weight = found.log_density - jnp.append(log_current, log_proposed)
+            cumulative = jnp.cumsum(jnp.exp(log_weight - log_weight.max()))
+            choice = jnp.sum(cumulative < uniform * cumulative[-1])
             neuron = Neuron(
                 neuron.first.at[rows].set(modes[choice, 0]),
                 neuron.second.at[rows].set(modes[choice, 1]),
@@ -274,16 +273,27 @@ def sweep(key: Array, position: ModularNetwork, parameters: ModularAddition, dat
             return neuron, choice > 0
 
         neuron = Neuron(first, second, phi @ (others.inverse @ phi), phi @ others.fitted)
-        order = 1 + jax.random.permutation(order_key, frequencies)
-        neuron, changed = jax.lax.scan(choose, neuron, (order, proposed, gumbel))
+        neuron, changed = jax.lax.scan(choose, neuron, tuple(of_modes))
         others = add_neuron(others, features(neuron.first, neuron.second), variance)
         return others, (neuron.first, neuron.second, changed.mean())
 
-    visit_key, readout_key = jax.random.split(key)
+    order_key, mode_key, choice_key, readout_key = jax.random.split(key, 4)
+    shape = (parameters.width, frequencies)
+    order = jax.random.permutation(
+        order_key, jnp.broadcast_to(1 + jnp.arange(frequencies), shape), axis=1, independent=True
+    )
+    proposed = propose(mode_key, (*shape, CANDIDATES), parameters)
     others, (first, second, changed) = jax.lax.scan(
         visit,
         all_neurons(first, second, parameters, data),
-        (jax.random.split(visit_key, parameters.width), first, second),
+        (
+            first,
+            second,
+            order,
+            proposed,
+            log_proposal(proposed, parameters),
+            jax.random.uniform(choice_key, shape),
+        ),
     )
     readout = draw_readouts(readout_key, first, second, others, parameters, data)
     return Swept(ModularNetwork(readout, first @ basis, second @ basis), changed.mean())
