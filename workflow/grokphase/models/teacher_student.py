@@ -198,11 +198,11 @@ def _approximate_gradient(
     in_float32 = partial(jnp.matmul, preferred_element_type=jnp.float32)
 
     def add_block(
-        sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]
+        sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         of_readout, of_weights = sums
-        inputs, targets = block
-        preactivation = in_float32(weights, inputs.T)
+        inputs, transposed, targets = block
+        preactivation = in_float32(weights, transposed)
         activation = jax.scipy.special.erf(preactivation)
         residual = readout @ activation - targets
         slope = residual * jnp.exp(-jnp.square(preactivation))
@@ -211,10 +211,10 @@ def _approximate_gradient(
             of_weights + in_float32(slope.astype(jnp.bfloat16), inputs),
         ), None
 
-    inputs, targets = blocks
+    inputs, targets = blocks[0].astype(jnp.bfloat16), blocks[1]
     zero = (jnp.zeros_like(readout), jnp.zeros(weights.shape, jnp.float32))
     (of_readout, of_weights), _ = jax.lax.scan(
-        add_block, zero, (inputs.astype(jnp.bfloat16), targets)
+        add_block, zero, (inputs, jnp.swapaxes(inputs, 1, 2), targets)
     )
     weight_factor = (_TWO_OVER_ROOT_PI * scale.weights) * readout / noise
     return Position(scale.readout / noise * of_readout, weight_factor[:, None] * of_weights)
