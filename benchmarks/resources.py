@@ -37,7 +37,7 @@ SIZES = [
         TEACHER_STUDENT,
         "paper",
         {"input_dim": 200, "width": 1000, "train_size": 4000},
-        {"burn_in": 0, "draws": 2, "metropolis": False},
+        {"burn_in": 0, "draws": 2, "metropolis": False, "force_precision": "float32"},
         1,
     ),
     (SMALL, "quick", {"prime": 17, "width": 120}, {"draws": 20}, 2),

@@ -56,7 +56,9 @@ from matplotlib.pyplot import subplots
 from step import paper
 
 BETAS = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0, "4": 4.0}
-SETTINGS = hamiltonian.Settings(integrator="two_stage", step_size=0.33, leapfrog_steps=6)
+SETTINGS = hamiltonian.Settings(
+    integrator="two_stage", force_precision="bfloat16", step_size=0.33, leapfrog_steps=6
+)
 SWEEPS = 1
 SHARED_BETA = "1/4"
 """Size at which shards and parallel jobs are compared."""

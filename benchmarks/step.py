@@ -50,7 +50,13 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a sixth of a hamiltonian step as shipped: 7 gradients, a sweep": (
         "hamiltonian",
-        {"integrator": "two_stage", "step_size": 0.33, "leapfrog_steps": 6, "neuron_sweeps": 1},
+        {
+            "integrator": "two_stage",
+            "force_precision": "bfloat16",
+            "step_size": 0.33,
+            "leapfrog_steps": 6,
+            "neuron_sweeps": 1,
+        },
     ),
     "pcn_langevin step": ("pcn_langevin", {"step_size": 0.2, "metropolis": False}),
 }

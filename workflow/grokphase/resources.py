@@ -37,6 +37,13 @@ TRAINING_MEMORY = 360.0
 SECONDS_PER_ACTIVATION = 1.6e-9
 """Processor time of one activation of a sweep over the neurons."""
 
+BFLOAT16_SHARE = 0.65
+"""Time of a gradient with products in bfloat16 over that of one in float32, on a processor that has
+such products."""
+
+POTENTIAL_SHARE = 0.5
+"""Time of the potential alone over that of a gradient in float32."""
+
 OPERATIONS_PER_SECOND = 1.5e10
 """Speed at which gradients of modular addition are computed."""
 
@@ -72,15 +79,18 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     networks = len(specification.networks.starts())
     steps = specification.burn_in + specification.draws * specification.thin
     seconds, memory = gradient(parameters)
-    of_step = settings.gradients_per_step * seconds
+    gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
+    of_step = gradients * seconds
+    if getattr(settings, "force_precision", "float32") == "bfloat16":
+        of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_cost(parameters)
-        gradients = settings.gradients_per_step + 2
-        of_step = seconds + gradients * collapsed.operations / COLLAPSED_OPERATIONS_PER_SECOND
+        of_collapsed = collapsed.operations / COLLAPSED_OPERATIONS_PER_SECOND
+        of_step = seconds + (gradients + 2) * of_collapsed
         memory = max(memory, collapsed.bytes / 2**20)
     if specification.neuron_sweeps:
         of_sweep = _sweep(parameters)
-        of_step += seconds + specification.neuron_sweeps * of_sweep.seconds
+        of_step += specification.neuron_sweeps * of_sweep.seconds
         memory += of_sweep.memory
     return Resources(
         TRAINING_START + datasets * networks * steps * of_step, TRAINING_MEMORY + memory

@@ -30,7 +30,7 @@ def gradient_cost(parameters: ModularAddition, form: Form, itemsize: int = 4) ->
 def collapsed_cost(parameters: ModularAddition, itemsize: int = 4) -> Cost:
     """Operations and peak memory of one gradient with the readouts integrated out."""
     n, p = float(parameters.width), float(parameters.prime)
-    return Cost(40 * n**2 * p + 4 * n**3, itemsize * (30 * n**2 + 40 * n * p))
+    return Cost(20 * n**2 * p + 4 * n**3, itemsize * (30 * n**2 + 40 * n * p))
 
 
 def choose_form(
