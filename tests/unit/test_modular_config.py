@@ -159,6 +159,12 @@ def test_theory_that_does_not_reach_the_sweep_is_warned_of():
     assert warning.startswith("experiments.e: theory is drawn from 0.14 to 0.26, and 0.5 of sweep")
 
 
+def test_draws_that_are_too_few_to_judge_are_warned_of():
+    [warning] = load(TRAINED, sampler__draws=3).warnings()
+    assert warning.startswith("experiments.e.sampler.draws is 3: convergence is judged from 4 draw")
+    assert not load(TRAINED, sampler__draws=4).warnings()
+
+
 def test_networks_of_a_part_of_the_table_need_a_figure_of_them():
     raw = {"figures": {"modular_network": {"experiment": "e"}}, "scales": {"paper": {}}}
     for changes in ({"parameters": SMALL["parameters"] | {"train_fraction": 0.5}},

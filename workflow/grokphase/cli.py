@@ -476,7 +476,7 @@ def estimate(
 ) -> None:
     """What making TARGETS (all by default) still takes: jobs, time, memory and disk.
 
-    Nothing is run but a computation of a second, which measures how fast this machine is; on a
+    Nothing is run but a computation of two seconds, which measures how fast this machine is; on a
     cluster, the times are those of nodes as fast as it.
     """
     from grokphase import estimation, machine
@@ -485,7 +485,7 @@ def estimate(
     chosen = estimation.read_profile(profile, cores)
     planned = estimation.planned_jobs(targets or ("all",), scale, config)
     jobs = [job for one in planned if (job := estimation.needs(one, settings)) is not None]
-    click.echo(estimation.report(jobs, chosen, machine.slowness()))
+    click.echo(estimation.report(jobs, chosen, machine.slowness(chosen.cores)))
 
 
 @cli.command()

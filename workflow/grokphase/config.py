@@ -22,7 +22,7 @@ from grokphase.configuration.messages import explain
 from grokphase.configuration.problems import cross_problems, scale_problems
 from grokphase.errors import GrokphaseError
 from grokphase.parameters import is_prime
-from grokphase.specifications.aggregation import AggregationSpecification
+from grokphase.specifications.aggregation import FEWEST_DRAWS, AggregationSpecification
 from grokphase.specifications.dataset import (
     AnyDatasetSpecification,
     DatasetSpecification,
@@ -57,13 +57,20 @@ class Config(BaseModel):
             for noise in one.swept()["noise"]
             if not one.theory.lowest_noise <= noise <= one.theory.highest_noise
         ]
-        return outside + [
+        unjudged = [
+            f"experiments.{name}.sampler.draws is {one.sampler.draws}: convergence is judged from "
+            f"{FEWEST_DRAWS} draws on, so no point will count as converged"
+            for name, one in self.experiments.items()
+            if one.sampler is not None and one.sampler.draws < FEWEST_DRAWS
+        ]
+        composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
             for name, one in self.experiments.items()
             if isinstance(one, ModularAdditionExperiment)
             for prime in dict.fromkeys(point.prime for point in one.points().values())
             if not is_prime(prime)
         ]
+        return outside + unjudged + composite
 
     def dataset(self, experiment: str, dataset: int) -> AnyDatasetSpecification:
         """Specification of one dataset."""

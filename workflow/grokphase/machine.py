@@ -6,7 +6,7 @@ import sys
 
 from grokphase.resources import REFERENCE_SECONDS
 
-# The work of a gradient, two matrix products and an activation; the median of nine rounds.
+# The work of a gradient, two matrix products and an activation; the median of a second and a half.
 _REFERENCE = """
 import time
 import numpy as np
@@ -20,20 +20,31 @@ def round():
         np.tanh(f, out=f)
         x.T @ f
     return time.process_time() - begin
-print(sorted(round() for _ in range(9))[4])
+end = time.monotonic() + 1.5
+rounds = [round()]
+while time.monotonic() < end:
+    rounds.append(round())
+print(sorted(rounds)[len(rounds) // 2])
 """
 
 
-def reference_seconds() -> float:
-    """Processor time of the reference computation on one core, in a process of its own."""
+def reference_seconds(processes: int = 1) -> float:
+    """Processor time of the reference computation on one core, in a process of its own.
+
+    The mean of so many processes at the same time, at most one for each core: cores that work
+    together are slower than one alone, by a third where two of them are threads of one.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-c", _REFERENCE]
-    done = subprocess.run(
-        command, env={**os.environ, **threads}, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+    count = max(1, min(processes, len(os.sched_getaffinity(0))))
+    running = [
+        subprocess.Popen(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    return sum(map(float, outputs)) / count
 
 
-def slowness() -> float:
-    """Time on one core of this machine over that expected by grokphase.resources."""
-    return reference_seconds() / REFERENCE_SECONDS
+def slowness(processes: int = 1) -> float:
+    """Time on a core of this machine, of so many at work, over that expected by resources."""
+    return reference_seconds(processes) / REFERENCE_SECONDS

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from grokphase.sampling.chains import Chains
+from grokphase.specifications.aggregation import FEWEST_DRAWS
 
 
 class Diagnostics(NamedTuple):
@@ -61,7 +62,7 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     """
     draws = chains.thinned
     networks, length = draws.shape
-    if length < 4 or networks < 2:
+    if length < FEWEST_DRAWS or networks < 2:
         return Diagnostics(*[float("nan")] * len(Diagnostics._fields))
     deviations = _about_dataset_means(draws, datasets)
     if np.ptp(deviations) == 0:

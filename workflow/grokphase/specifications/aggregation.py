@@ -4,6 +4,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from grokphase.parameters import Positive, PositiveCount
 
+FEWEST_DRAWS = 4
+"""Draws of a network from which convergence can be judged."""
+
 
 class Histogram(BaseModel):
     """Bins of the overlap q: an odd number of equal bins, the middle one centred on q = 0."""
