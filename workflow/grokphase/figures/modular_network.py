@@ -47,7 +47,9 @@ def _discrepancy(axes: Axes, tables: ModularTables) -> None:
         _points(
             axes, points.index, points["mean"], points["subset_error"], start, _converged(tables)
         )
-    axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7)
+    # Opaque: the transitions' lines run behind it.
+    axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7,
+                frameon=True, framealpha=1, edgecolor="none")  # fmt: skip
 
 
 def _difference(axes: Axes, tables: ModularTables) -> None:
@@ -158,7 +160,7 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
             for start, marker in START_MARKERS.items()
         ),
     ]  # fmt: skip
-    axes.legend(handles=handles, fontsize=7, loc="upper center", ncols=2)
+    axes.legend(handles=handles, fontsize=7, loc="upper left")
     axes.set_title("distribution of one operand's mode power")
 
 
