@@ -38,7 +38,7 @@ def draw(tables: ModularTables) -> Figure:
     chance = 1 / tables.parameters.prime
     axes[1].axhline(chance, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[1].set_ylabel("share of pairs classified correctly")
-    axes[1].set_ylim(0, 1.05)
+    axes[1].set_ylim(-0.05, 1.05)
     handles = [
         Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
                label=START_NAMES[start])

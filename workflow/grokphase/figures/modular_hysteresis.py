@@ -40,7 +40,7 @@ def draw(tables: ModularTables) -> Figure:
                     converged.loc[points.index], color=colour, marker=marker, markersize=5,
                 )  # fmt: skip
             handles.append(Line2D([], [], color=colour, marker=marker, label=name))
-    left.legend(handles=closure_handles(), loc="upper right", fontsize=7)
+    left.legend(handles=closure_handles(), loc="upper right", fontsize=7, **style.OPAQUE)
     right.set_xlim(exact.index.min(), exact.index.max())
     right.set_xlabel(r"noise, $\sigma^2$")
     right.set_ylabel(r"$a-a_{\mathrm{corrected}}$")

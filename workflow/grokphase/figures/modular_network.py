@@ -47,9 +47,8 @@ def _discrepancy(axes: Axes, tables: ModularTables) -> None:
         _points(
             axes, points.index, points["mean"], points["subset_error"], start, _converged(tables)
         )
-    # Opaque: the transitions' lines run behind it.
     axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7,
-                frameon=True, framealpha=1, edgecolor="none")  # fmt: skip
+                **style.OPAQUE)  # fmt: skip
 
 
 def _difference(axes: Axes, tables: ModularTables) -> None:

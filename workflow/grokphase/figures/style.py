@@ -32,6 +32,9 @@ SETTINGS: dict[Any, Any] = {
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with every kind of colour vision and in grey."""
 
+OPAQUE: dict[str, Any] = {"frameon": True, "framealpha": 1, "edgecolor": "none"}
+"""Options of a legend that hides the lines behind it."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
