@@ -476,7 +476,7 @@ def estimate(
 ) -> None:
     """What making TARGETS (all by default) still takes: jobs, time, memory and disk.
 
-    Nothing is run but a computation of two seconds, which measures how fast this machine is; on a
+    Nothing is run but a computation of some seconds, which measures how fast this machine is; on a
     cluster, the times are those of nodes as fast as it.
     """
     from grokphase import estimation, machine

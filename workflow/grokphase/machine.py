@@ -3,48 +3,83 @@
 import os
 import subprocess
 import sys
-
-from grokphase.resources import REFERENCE_SECONDS
-
-# The work of a gradient, two matrix products and an activation; the median of a second and a half.
-_REFERENCE = """
 import time
-import numpy as np
-rng = np.random.default_rng(0)
-x = rng.standard_normal((3000, 150), np.float32)
-w = rng.standard_normal((150, 350), np.float32)
-def round():
-    begin = time.process_time()
-    for _ in range(3):
-        f = x @ w
-        np.tanh(f, out=f)
-        x.T @ f
-    return time.process_time() - begin
-end = time.monotonic() + 1.5
-rounds = [round()]
-while time.monotonic() < end:
-    rounds.append(round())
-print(sorted(rounds)[len(rounds) // 2])
-"""
+
+from grokphase import resources
+from grokphase.parameters import TeacherStudent
+
+PARAMETERS = TeacherStudent(
+    input_dim=150,
+    width=350,
+    train_size=3000,
+    weight_variance=0.5,
+    readout_variance=0.02,
+    noise=0.2,
+    cubic_strength=-0.3,
+)
+"""A network whose gradient and sweep are the reference computation."""
+
+MOST_PROCESSES = 8
+MEASURED_SECONDS = 1.5
+
+_ONE_THREAD = {
+    "NPROC": "1",
+    "OMP_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+}
 
 
-def reference_seconds(processes: int = 1) -> float:
-    """Processor time of the reference computation on one core, in a process of its own.
+def measure() -> float:
+    """Processor time of a gradient and a sweep of the reference network, in this process."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
 
-    The mean of so many processes at the same time, at most one for each core: cores that work
-    together are slower than one alone, by a third where two of them are threads of one.
-    """
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, "-c", _REFERENCE]
-    count = max(1, min(processes, len(os.sched_getaffinity(0))))
-    running = [
-        subprocess.Popen(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    return sum(map(float, outputs)) / count
+    from grokphase.models import neuron_sweep
+    from grokphase.models import teacher_student as model
+
+    of = PARAMETERS
+    inputs = np.random.default_rng(0).standard_normal((of.train_size, of.input_dim))
+    teacher = np.eye(of.input_dim)[0]
+    arrays = (inputs, model.targets(inputs, teacher, -0.3), teacher, of.noise, of.cubic_strength)
+    data = model.Data(*(jnp.asarray(x, jnp.float32) for x in arrays))
+    zero = model.Position(jnp.zeros(of.width), jnp.zeros((of.width, of.input_dim)))
+
+    @jax.jit
+    def once(key: jax.Array, position: model.Position) -> model.Position:
+        gradient = model.target(of, data).potential_and_gradient(position)[1]
+        moved = jax.tree.map(lambda x, g: x - 1e-6 * g, position, gradient)
+        return model.Position(*neuron_sweep.sweep(key, moved, of, data).position)
+
+    def timed() -> float:
+        begin = time.process_time()
+        jax.block_until_ready(once(jax.random.key(0), zero))
+        return time.process_time() - begin
+
+    timed()
+    end = time.monotonic() + MEASURED_SECONDS
+    rounds = [timed()]
+    while time.monotonic() < end:
+        rounds.append(timed())
+    return sorted(rounds)[len(rounds) // 2]
 
 
 def slowness(processes: int = 1) -> float:
-    """Time on a core of this machine, of so many at work, over that expected by resources."""
-    return reference_seconds(processes) / REFERENCE_SECONDS
+    """Time on a core of this machine over that expected by grokphase.resources.
+
+    The mean of so many processes at the same time, at most one for each core and MOST_PROCESSES:
+    cores that work together are slower than one alone, by a third where two of them are threads of
+    one.
+    """
+    command = [sys.executable, "-c", f"from {__name__} import measure; print(measure())"]
+    count = max(1, min(processes, len(os.sched_getaffinity(0)), MOST_PROCESSES))
+    running = [
+        subprocess.Popen(
+            command, env={**os.environ, **_ONE_THREAD}, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(count)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    expected = resources.gradient(PARAMETERS).seconds + resources.sweep(PARAMETERS).seconds
+    return sum(map(float, outputs)) / count / expected

@@ -14,9 +14,6 @@ from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.sampling import kernels
 from grokphase.specifications.training import TrainingSpecification
 
-REFERENCE_SECONDS = 0.065
-"""Time of the reference computation of grokphase.machine where the constants were measured."""
-
 MEMORY_MARGIN = 1.35
 """Memory asked for over memory expected."""
 
@@ -89,7 +86,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         of_step = seconds + (gradients + 2) * of_collapsed
         memory = max(memory, collapsed.bytes / 2**20)
     if specification.neuron_sweeps:
-        of_sweep = _sweep(parameters)
+        of_sweep = sweep(parameters)
         of_step += specification.neuron_sweeps * of_sweep.seconds
         memory += of_sweep.memory
     return Resources(
@@ -107,7 +104,7 @@ def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     return Resources(5e-5 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20)
 
 
-def _sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
+def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
     """Resources of one sweep over the neurons of one network, memory beside that of a gradient."""
     if isinstance(parameters, TeacherStudent):
         return Resources(evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION, 0.0)
