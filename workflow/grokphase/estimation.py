@@ -140,14 +140,14 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
 
 
 def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estimate:
-    """Totals of these jobs on cores that take `slowness` times what the resource model expects.
+    """Totals of these jobs on cores that take `slowness` times what the model expects of training.
 
+    What a job does beside training, imports and compilation for the most part, is taken as it was
+    measured: it takes as long on machines whose matrix products differ by a factor of three.
     The wall-clock time is that of filling free cores, the longest job first; a queue's waiting time
     is not in it.
     """
-    jobs = [
-        job._replace(needs=job.needs._replace(seconds=slowness * job.needs.seconds)) for job in jobs
-    ]
+    jobs = [_on_cores(job, slowness) for job in jobs]
     local: list[Job] = []
     remote: dict[str, list[Job]] = {}
     for job in jobs:
@@ -155,8 +155,8 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
             remote.setdefault(job.stage, []).append(job)
         else:
             local.append(job)
-    started = slowness * START_SECONDS if jobs else 0.0
-    of_snakemake = slowness * JOB_SECONDS
+    started = START_SECONDS if jobs else 0.0
+    of_snakemake = JOB_SECONDS
     wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
     for stages in SIDE_BY_SIDE:
@@ -176,6 +176,15 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
         sum(job.disk for job in jobs),
         submissions,
     )
+
+
+def _on_cores(job: Job, slowness: float) -> Job:
+    """The job on such cores."""
+    if job.stage != "train":
+        return job
+    work = max(0.0, job.needs.seconds - resources.TRAINING_START)
+    seconds = resources.TRAINING_START + slowness * work
+    return job._replace(needs=job.needs._replace(seconds=seconds))
 
 
 def makespan(times: Iterable[float], workers: int) -> float:
