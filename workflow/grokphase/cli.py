@@ -29,6 +29,7 @@ from grokphase.layout import (
     parse_range,
     range_name,
 )
+from grokphase.machine import ONE_THREAD_FLAGS
 from grokphase.specifications.aggregation import AggregationSpecification
 from grokphase.specifications.dataset import AnyDatasetSpecification
 from grokphase.specifications.figure import FigureSpecification
@@ -555,8 +556,7 @@ def _parse_range(option: str, text: str) -> range:
 def _configure_jax(threads: int, results: Path) -> None:
     """Set the number of threads and the cache of compiled programs, before JAX is imported."""
     if threads == 1:
-        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD_FLAGS}".strip()
     os.environ["NPROC"] = str(threads)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache(str(results)).resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -156,11 +156,10 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
         else:
             local.append(job)
     started = START_SECONDS if jobs else 0.0
-    of_snakemake = JOB_SECONDS
     wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
     for stages in SIDE_BY_SIDE:
-        times = [job.needs.seconds + of_snakemake for job in local if job.stage in stages]
+        times = [job.needs.seconds + JOB_SECONDS for job in local if job.stage in stages]
         wall += makespan(times, here)
     for stage in ON_CLUSTER:
         members = sorted(remote.get(stage, []), key=lambda job: -job.needs.seconds)
@@ -170,7 +169,7 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
         spans = [makespan([j.needs.seconds for j in g], profile.cores) for g in groups]
         wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
     return Estimate(
-        started + sum(job.needs.seconds + of_snakemake for job in jobs),
+        started + sum(job.needs.seconds + JOB_SECONDS for job in jobs),
         wall,
         max((job.needs.memory for job in jobs), default=0.0),
         sum(job.disk for job in jobs),
@@ -179,7 +178,7 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
 
 
 def _on_cores(job: Job, slowness: float) -> Job:
-    """The job on such cores."""
+    """The job on cores that take `slowness` times what the resource model expects."""
     if job.stage != "train":
         return job
     work = max(0.0, job.needs.seconds - resources.TRAINING_START)

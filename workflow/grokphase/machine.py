@@ -22,10 +22,13 @@ PARAMETERS = TeacherStudent(
 MOST_PROCESSES = 8
 MEASURED_SECONDS = 1.5
 
+ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+"""XLA_FLAGS with which JAX computes on one thread of a CPU."""
+
 _ONE_THREAD = {
     "NPROC": "1",
     "OMP_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "XLA_FLAGS": ONE_THREAD_FLAGS,
     "JAX_PLATFORMS": "cpu",
 }
 
@@ -42,7 +45,13 @@ def measure() -> float:
     of = PARAMETERS
     inputs = np.random.default_rng(0).standard_normal((of.train_size, of.input_dim))
     teacher = np.eye(of.input_dim)[0]
-    arrays = (inputs, model.targets(inputs, teacher, -0.3), teacher, of.noise, of.cubic_strength)
+    arrays = (
+        inputs,
+        model.targets(inputs, teacher, of.cubic_strength),
+        teacher,
+        of.noise,
+        of.cubic_strength,
+    )
     data = model.Data(*(jnp.asarray(x, jnp.float32) for x in arrays))
     zero = model.Position(jnp.zeros(of.width), jnp.zeros((of.width, of.input_dim)))
 

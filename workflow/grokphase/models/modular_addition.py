@@ -374,16 +374,16 @@ def gram_and_pullback(first: Any, second: Any) -> tuple[Any, Callable[[Any], tup
         - v_scale * v_scale.T * gram_v
     )
 
-    def pullback(weight: Any) -> tuple[Any, Any]:
+    def pullback(cotangent: Any) -> tuple[Any, Any]:
         def of_one(x: Any, scale: Any, whole: Any, own: Any, other: Any, power: Any) -> Any:
             """The gradient with respect to one operand, and to its scale."""
-            of_whole = 2 * (weight @ whole)
+            of_whole = 2 * (cotangent @ whole)
             of_x = (
                 of_whole * (2 * root * x + scale)
-                + 2 * ((weight * (4 * other - scale * scale.T)) @ x)
-                + 4 * x * (weight @ power)
+                + 2 * ((cotangent * (4 * other - scale * scale.T)) @ x)
+                + 4 * x * (cotangent @ power)
             )
-            of_scale = (of_whole * x).sum(axis=1, keepdims=True) - 2 * (weight * own) @ scale
+            of_scale = (of_whole * x).sum(axis=1, keepdims=True) - 2 * (cotangent * own) @ scale
             return of_x, of_scale
 
         of_w, of_w_scale = of_one(w, w_scale, w_whole, gram_w, gram_v, v_power)
