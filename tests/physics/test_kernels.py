@@ -10,7 +10,7 @@ from grokphase.errors import GrokphaseError
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import tree
-from grokphase.sampling.kernels import Approximation, Target, load, names
+from grokphase.sampling.kernels import Target, load, names
 from scipy.special import erf
 from scipy.stats import chi2, kstest, norm
 
@@ -165,17 +165,17 @@ DENSITY /= DENSITY.sum()
 def test_an_approximate_force_leaves_the_hamiltonian_exact(run_chains, integrator, error):
     """However wrong it is: off by a slope and a shift (Kolmogorov-Smirnov, false alarm 1e-5)."""
     exact = separable(skewed)
-    approximation = Approximation(
-        gradient=lambda x: exact.potential_and_gradient(x)[1] + error * (0.5 - x),
-        potential=lambda x: exact.potential_and_gradient(x)[0],
-    )
+
+    def wrong(x):
+        return exact.potential_and_gradient(x)[1] + error * (0.5 - x)
+
     settings = {
         "step_size": 0.3,
         "leapfrog_steps": 4,
         "integrator": integrator,
         "force_precision": "bfloat16",
     }
-    kernel = build(exact._replace(approximation=approximation), "hamiltonian", settings)
+    kernel = build(exact._replace(approximate_gradient=wrong), "hamiltonian", settings)
     start = jax.random.normal(jax.random.key(0), (20_000, 1))
     x = run_chains(kernel, start, seed=4, burn_in=60)[:, 0, 0]
     cumulative = np.cumsum(DENSITY) - 0.5 * DENSITY
@@ -252,9 +252,7 @@ def test_crank_nicolson_acceptance_is_that_of_detailed_balance(float64):
 
 
 INTEGRATORS = pytest.mark.parametrize("integrator", ["leapfrog", "two_stage"])
-WRONG_FORCE = WELLS._replace(
-    approximation=Approximation(gradient=lambda x: jnp.sin(x) + 0.1 * x[::-1], potential=wells)
-)
+WRONG_FORCE = WELLS._replace(approximate_gradient=lambda x: jnp.sin(x) + 0.1 * x[::-1])
 
 
 def trajectory(monkeypatch, integrator, h, steps, target=WELLS):
@@ -269,7 +267,7 @@ def trajectory(monkeypatch, integrator, h, steps, target=WELLS):
         length_spread=0,
         integrator=integrator,
         leapfrog_steps=steps,
-        force_precision="float32" if target.approximation is None else "bfloat16",
+        force_precision="float32" if target.approximate_gradient is None else "bfloat16",
     )
 
     def unadjusted(steps):

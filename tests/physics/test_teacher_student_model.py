@@ -236,20 +236,18 @@ def test_gradient_does_not_depend_on_how_the_training_set_is_divided(
 
 
 @pytest.mark.parametrize("elements", [2**12, 2**30])
-def test_the_gradient_in_bfloat16_is_close_and_its_potential_exact(monkeypatch, elements):
+def test_the_gradient_in_bfloat16_is_close(monkeypatch, elements):
     """Rounding to eight bits, 2^-9 at most for each factor, averages over the sums."""
     monkeypatch.setattr(model, "BLOCK_ELEMENTS", elements)
     of = parameters(width=70, train_size=301, input_dim=50, weight_variance=0.5, noise=0.2)
     position, data = problem(of)
     target = model.target(of, data)
-    potential, gradient = target.potential_and_gradient(position)
-    found = target.approximation.gradient(position)
+    gradient = target.potential_and_gradient(position)[1]
+    found = target.approximate_gradient(position)
     for one, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(gradient), strict=True):
         assert one.dtype == wanted.dtype
         error = np.linalg.norm(one - wanted) / np.linalg.norm(wanted)
         assert 1e-5 < error < 4e-3
-    found = float(target.approximation.potential(position))
-    assert found == pytest.approx(float(potential), rel=1e-6)
 
 
 @pytest.mark.parametrize("elements", [2**12, 2**30])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from grokphase.datasets import Dataset
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import ensemble, tree
-from grokphase.sampling.kernels import Approximation, Target
+from grokphase.sampling.kernels import Target
 from grokphase.specifications.training import PlantedStart
 
 COUNTING = ensemble.OVERLAPS
@@ -163,26 +163,8 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
         potential_and_gradient,
         scale,
         data.noise,
-        Approximation(
-            gradient=partial(_approximate_gradient, scale, blocks, data.noise),
-            potential=partial(_potential, scale, blocks, data.noise),
-        ),
+        partial(_approximate_gradient, scale, blocks, data.noise),
     )
-
-
-def _potential(
-    scale: Position, blocks: tuple[jax.Array, jax.Array], noise: jax.Array, position: Position
-) -> jax.Array:
-    """Phi alone: one matrix product and one pass of erf."""
-    readout = scale.readout * position.readout
-    weights = (scale.weights * position.weights).T
-
-    def add_block(loss: jax.Array, block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        inputs, targets = block
-        residual = jax.scipy.special.erf(inputs @ weights) @ readout - targets
-        return loss + 0.5 * jnp.vdot(residual, residual), None
-
-    return jax.lax.scan(add_block, jnp.zeros((), weights.dtype), blocks)[0] / noise
 
 
 def _approximate_gradient(

@@ -36,17 +36,6 @@ class KernelSettings(BaseModel):
         return 1
 
 
-class Approximation(NamedTuple):
-    """What kernels need that are exact with any force, as long as the potential is exact.
-
-    gradient : position -> grad Phi about as it is, cheaper, a function of the position alone.
-    potential : position -> Phi without its gradient.
-    """
-
-    gradient: Callable[[Position], Position]
-    potential: Callable[[Position], Any]
-
-
 class Target(NamedTuple):
     """The posterior to sample.
 
@@ -54,13 +43,14 @@ class Target(NamedTuple):
     prior_scale : pytree like a position, scalar leaves: the prior standard deviation of the
         original coordinates, original = prior_scale * whitened.
     noise : temperature sigma^2 of the Langevin dynamics.
-    approximation : a cheaper gradient; None for a model that has none.
+    approximate_gradient : position -> grad Phi about as it is, a cheaper function of the position,
+        for kernels that are exact with any; None for a model that has none.
     """
 
     potential_and_gradient: Callable[[Position], tuple[Any, Position]]
     prior_scale: Position
     noise: Any
-    approximation: Approximation | None = None
+    approximate_gradient: Callable[[Position], Position] | None = None
 
 
 class State(NamedTuple):

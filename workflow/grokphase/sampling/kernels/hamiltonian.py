@@ -95,22 +95,21 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
     from grokphase.sampling import tree
 
-    approximation = target.approximation if settings.force_precision == "bfloat16" else None
-    if settings.force_precision == "bfloat16" and approximation is None:
+    approximate = settings.force_precision == "bfloat16"
+    force = target.approximate_gradient
+    if approximate and force is None:
         raise GrokphaseError(
             "the model has no gradient in bfloat16: set force_precision to float32 in sampler"
         )
 
     def init(position: Position) -> State:
-        if approximation is None:
-            return State(position, *target.potential_and_gradient(position))
-        return State(position, approximation.potential(position), approximation.gradient(position))
+        potential, gradient = target.potential_and_gradient(position)
+        return State(position, potential, force(position) if approximate and force else gradient)
 
     def inside_trajectory(position: Position) -> State:
         """The same, but nobody asks for an approximate trajectory's potential before its end."""
-        if approximation is None:
-            return init(position)
-        return State(position, jnp.zeros(()), approximation.gradient(position))
+        state = init(position)
+        return state._replace(potential=jnp.zeros(())) if approximate else state
 
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
         return jax.tree.map(lambda p, g: p - h * g, momentum, gradient)
@@ -143,8 +142,10 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
             return there, kick(p, there.gradient, (1 - first) * h)
 
         proposal, end_momentum = jax.lax.fori_loop(0, length, repetition, (state, momentum))
-        if approximation is not None:
-            proposal = proposal._replace(potential=approximation.potential(proposal.position))
+        if approximate:
+            # The compiler leaves out the gradient.
+            potential, _ = target.potential_and_gradient(proposal.position)
+            proposal = proposal._replace(potential=potential)
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
         log_ratio = (
