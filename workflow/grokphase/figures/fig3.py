@@ -26,7 +26,9 @@ def draw(tables: ModularTables) -> Figure:
     figure, (left, right) = subplots(1, 2, figsize=(9.6, 3.9), width_ratios=(1.15, 1))
     _actions(left, tables)
     discrepancies(right, tables)
-    right.legend(handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0))
+    right.legend(
+        handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0), **style.OPAQUE
+    )
     right.annotate(_droplets(tables), (0.03, 0.03), xycoords="axes fraction", fontsize=7)
     right.set_title("(b)", loc="left", fontsize=10)
     return figure
