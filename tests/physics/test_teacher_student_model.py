@@ -239,6 +239,7 @@ def test_gradient_does_not_depend_on_how_the_training_set_is_divided(
 def test_the_gradient_in_bfloat16_is_close(monkeypatch, elements):
     """Rounding to eight bits, 2^-9 at most for each factor, averages over the sums."""
     monkeypatch.setattr(model, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
     of = parameters(width=70, train_size=301, input_dim=50, weight_variance=0.5, noise=0.2)
     position, data = problem(of)
     target = model.target(of, data)
@@ -248,6 +249,12 @@ def test_the_gradient_in_bfloat16_is_close(monkeypatch, elements):
         assert one.dtype == wanted.dtype
         error = np.linalg.norm(one - wanted) / np.linalg.norm(wanted)
         assert 1e-5 < error < 4e-3
+
+
+def test_without_products_in_bfloat16_there_is_no_approximate_gradient(monkeypatch):
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: False)
+    of = parameters()
+    assert model.target(of, problem(of)[1]).approximate_gradient is None
 
 
 @pytest.mark.parametrize("elements", [2**12, 2**30])

@@ -39,6 +39,12 @@ EXACT = {
 """name -> (settings, steps that forget the start)"""
 
 
+@pytest.fixture(autouse=True)
+def _gradients_in_bfloat16(monkeypatch):
+    """Also on a processor that has no such products, where nothing gains by them."""
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
+
+
 def parameters(size):
     width, input_dim = SIZES[size]
     # Equal prior variances 2 in both layers give both layers the same Euler step.

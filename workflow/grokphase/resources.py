@@ -11,6 +11,7 @@ from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
 from grokphase.parameters import ModularAddition, TeacherStudent
+from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import kernels
 from grokphase.specifications.training import TrainingSpecification
 
@@ -78,7 +79,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     seconds, memory = gradient(parameters)
     gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
     of_step = gradients * seconds
-    if getattr(settings, "force_precision", "float32") == "bfloat16":
+    if getattr(settings, "force_precision", "float32") == "bfloat16" and multiplies_bfloat16():
         of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_cost(parameters)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from grokphase.datasets import Dataset
 from grokphase.parameters import TeacherStudent
+from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import ensemble, tree
 from grokphase.sampling.kernels import Target
 from grokphase.specifications.training import PlantedStart
@@ -129,6 +130,8 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
 
     Costs two matrix products, inputs @ W^T and inputs^T @ slope, and one pass each of erf and of
     its derivative over the preactivations [n, N], which are never held whole: see `row_blocks`.
+    There is an approximate gradient where the processor multiplies bfloat16; elsewhere it would
+    take half as long again as the exact one (30 ms for 20 on Zen 3, at d=150, N=700, n=3000).
     """
     scale = prior_scale(parameters)
     blocks = row_blocks(parameters, data)
@@ -159,12 +162,9 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
             scale.readout / data.noise * of_readout, (weight_factor * of_weights).T
         )
 
-    return Target(
-        potential_and_gradient,
-        scale,
-        data.noise,
-        partial(_approximate_gradient, scale, blocks, data.noise),
-    )
+    gains = jax.default_backend() != "cpu" or multiplies_bfloat16()
+    approximate = partial(_approximate_gradient, scale, blocks, data.noise) if gains else None
+    return Target(potential_and_gradient, scale, data.noise, approximate)
 
 
 def _approximate_gradient(

@@ -44,7 +44,7 @@ class Target(NamedTuple):
         original coordinates, original = prior_scale * whitened.
     noise : temperature sigma^2 of the Langevin dynamics.
     approximate_gradient : position -> grad Phi about as it is, a cheaper function of the position,
-        for kernels that are exact with any; None for a model that has none.
+        for kernels that are exact with any; None where there is none or it would not be cheaper.
     """
 
     potential_and_gradient: Callable[[Position], tuple[Any, Position]]

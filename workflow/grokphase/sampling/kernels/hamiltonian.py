@@ -28,11 +28,12 @@ probability
 no better (0.80, 0.40 and 0.37 with 6).
 
 With ``force_precision: bfloat16`` the forces come from a gradient whose matrix products take their
-factors in bfloat16, which is faster where the processor has such products. A trajectory under any
-force that is a function of the position is reversible and keeps the volume, and the energies at its
-ends are those of the exact potential, so the posterior stays exact; only the acceptance could
-suffer. It does not: the energy errors of the trajectories above change by 0.06 (noise 0.25) and
-0.18 (noise 0.1) of a nat, beside deviations of 0.5 and 1.6 (factors in TF32: 0.007 and 0.04).
+factors in bfloat16 where the processor has such products, which are faster; elsewhere from the
+exact one. A trajectory under any force that is a function of the position is reversible and keeps
+the volume, and the energies at its ends are those of the exact potential, so the posterior stays
+exact; only the acceptance could suffer. It does not: the energy errors of the trajectories above
+change by 0.06 (noise 0.25) and 0.18 (noise 0.1) of a nat, beside deviations of 0.5 and 1.6 (factors
+in TF32: 0.007 and 0.04).
 
 Sources: Neal, Handbook of MCMC ch. 5 (2011), sections 5.5.1 (splitting) and 5.5.5
 (trajectories of an approximate energy, accepted by the exact one); Beskos, Pinski, Sanz-Serna
@@ -44,7 +45,6 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from grokphase.errors import GrokphaseError
 from grokphase.parameters import Positive, PositiveCount
 from grokphase.sampling.kernels import Info, Kernel, KernelSettings, Position, State, Target
 
@@ -55,7 +55,7 @@ OUTER_KICK = {"leapfrog": 0.25, "two_stage": 0.21178}
 class Settings(KernelSettings):
     """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions, even if they
     come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact;
-    force_precision: of the factors of the products in the gradient."""
+    force_precision: of the factors of the products in the gradient, where the processor gains."""
 
     step_size: Positive
     leapfrog_steps: PositiveCount
@@ -95,16 +95,12 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
     from grokphase.sampling import tree
 
-    approximate = settings.force_precision == "bfloat16"
-    force = target.approximate_gradient
-    if approximate and force is None:
-        raise GrokphaseError(
-            "the model has no gradient in bfloat16: set force_precision to float32 in sampler"
-        )
+    force = target.approximate_gradient if settings.force_precision == "bfloat16" else None
+    approximate = force is not None
 
     def init(position: Position) -> State:
         potential, gradient = target.potential_and_gradient(position)
-        return State(position, potential, force(position) if approximate and force else gradient)
+        return State(position, potential, gradient if force is None else force(position))
 
     def inside_trajectory(position: Position) -> State:
         """The same, but nobody asks for an approximate trajectory's potential before its end."""
