@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from grokphase.aggregation import Networks, aggregate, histogram, outputs, rebin
+from grokphase.aggregation import (
+    Networks,
+    aggregate,
+    diagnostics,
+    histogram,
+    outputs,
+    rebin,
+)
 from grokphase.errors import GrokphaseError
 from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
@@ -375,6 +382,36 @@ def test_starts_that_disagree_are_reported(tmp_path, caplog):
     assert not row["converged"]
     assert "nested R-hat of cubic_overlap" in row["problems"]
     assert "noise~0.18 is NOT CONVERGED" in caplog.text
+
+
+def problems(draws, starts):
+    """What the verdict says of networks with these draws [networks, draws]."""
+    names = np.array(starts)
+    networks = Networks(
+        np.arange(len(names)) // 2,
+        names,
+        np.ones(len(names)),
+        {name: summarise(draws) for name in OBSERVED},
+        np.zeros((len(names), shards.FINE_BINS + 2), int),
+        np.zeros((len(names), 0)),
+        np.zeros((len(names), 0)),
+    )
+    return diagnostics(networks, specification(), OBSERVED).to_pylist()[0]["problems"]
+
+
+def test_what_cannot_be_judged_is_said_in_words():
+    noise = np.random.default_rng(0).standard_normal
+    both = ["prior", "planted"]
+    few = problems(noise((4, 3)), both * 2)
+    assert few == "it takes 2 networks and 4 draws of each to judge"
+    assert "a drift of cubic_overlap cannot be seen with one network" in problems(
+        noise((2, 40)), both
+    )
+    all_alike = np.repeat([[0.0, 1.0]], 20, axis=1) + np.arange(4)[:, None]
+    assert "differs from the first by the same in every network" in problems(all_alike, both * 2)
+    for found in (few, problems(noise((2, 40)), both), problems(all_alike, both * 2)):
+        assert "nan" not in found
+        assert "inf" not in found
 
 
 @pytest.mark.parametrize("datasets", [[0, 1, 2], [0, 1, 2, 2], [0, 1, 2, 3, 4]])

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from grokphase.errors import GrokphaseError
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
-from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.specifications.aggregation import (
+    FEWEST_DRAWS,
+    AggregationSpecification,
+    Convergence,
+    Histogram,
+)
 from grokphase.storage import iterate_rows, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
@@ -288,6 +293,8 @@ def diagnostics(
         for failure in _failures(name, one, specification.convergence)
     ]
     first = next(iter(networks.draws.values()))
+    if len(first.mean) < 2 or first.draws < FEWEST_DRAWS:
+        failures = [f"it takes 2 networks and {FEWEST_DRAWS} draws of each to judge"]
     row: dict[str, Any] = {
         "point": specification.point,
         "networks": len(first.mean),
@@ -308,14 +315,23 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
     if not one.nested_rhat <= bounds.nested_rhat and not by_chance:
         text = f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}"
         if math.isfinite(one.start_difference):
-            text += f", its starts differ by {one.start_difference:.1f} standard errors"
+            text += f", its starts differ by {_in_words(one.start_difference)}"
         failures.append(text)
-    if not abs(one.drift) <= bounds.drift:
+    if math.isnan(one.drift):
+        failures.append(f"a drift of {name} cannot be seen with one network of each start")
+    elif abs(one.drift) > bounds.drift:
         failures.append(
             f"{name} drifts: the second half of its draws differs from the first by "
-            f"{one.drift:.1f} standard errors"
+            f"{_in_words(one.drift)}"
         )
     for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
         if not value >= bounds.ess:
             failures.append(f"{label} ESS of {name} is {value:.0f} < {bounds.ess:g}")
     return failures
+
+
+def _in_words(standard_errors: float) -> str:
+    """A difference in its standard errors, which are zero where all networks do the same."""
+    if math.isinf(standard_errors):
+        return "the same in every network"
+    return f"{standard_errors:.1f} standard errors"

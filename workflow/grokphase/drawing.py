@@ -85,14 +85,15 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
         figure = module.draw(tables)
         # Laid out and measured once: left to savefig, every format would do it again.
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-        for path in outputs:
-            kind = path.suffix.removeprefix(".")
-            with replaced(path) as temporary:
-                figure.savefig(
-                    temporary, format=kind, metadata=style.metadata(kind), bbox_inches=box
-                )
+        with plt.rc_context({"figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)
+            box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+            for path in outputs:
+                kind = path.suffix.removeprefix(".")
+                with replaced(path) as temporary:
+                    figure.savefig(
+                        temporary, format=kind, metadata=style.metadata(kind), bbox_inches=box
+                    )
         plt.close(figure)
 
 

@@ -29,7 +29,13 @@ def draw(tables: ModularTables) -> Figure:
     right.legend(
         handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0), **style.OPAQUE
     )
-    right.annotate(_droplets(tables), (0.03, 0.03), xycoords="axes fraction", fontsize=7)
+    right.annotate(
+        _droplets(tables),
+        (0.03, 0.03),
+        xycoords="axes fraction",
+        fontsize=7,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
     right.set_title("(b)", loc="left", fontsize=10)
     return figure
 
