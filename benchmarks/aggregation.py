@@ -61,6 +61,7 @@ def write_shard(path: Path, dataset: int, draws: int) -> None:
         columns["start"].append(start)
         columns["network"].append(0)
         columns["acceptance"].append(0.8)
+        columns["sweep_acceptance"].append(1.0)
         columns["control_variates"].append(random.standard_normal(2))
         for name in NAMES:
             noise = random.standard_normal(draws, np.float32)

@@ -109,7 +109,7 @@ def run(
         if done:
             elapsed += time.perf_counter() - started
             pieces.append(np.asarray(observed)[0, 0])
-            accepted += float(acceptance[0, 0])
+            accepted += float(acceptance[0, 0, 0])
         done += 20
     draws = np.concatenate(pieces).astype(np.float64)
     return {

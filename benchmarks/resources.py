@@ -2,16 +2,18 @@
 
     python benchmarks/resources.py > benchmarks/resources.md
 
-Takes some minutes. The sizes are others than those that the constants were fitted on. Every size is
-trained in a process of its own, after a run that compiles.
+Takes a quarter of an hour on two cores: two sizes at a time, each in a process of its own that
+trains for some minutes. The sizes are others than those that the constants were fitted on.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from grokphase import machine, resources
 from grokphase.config import load_config
@@ -21,6 +23,7 @@ from grokphase.specifications.training import TrainingSpecification
 ROOT = Path(__file__).parents[1]
 TEACHER_STUDENT = "teacher_student"
 SMALL = "modular_small"
+AT_A_TIME = 2
 # (experiment, scale, changes of parameters, changes of the sampler, datasets). None of these sizes
 # is one that the constants of grokphase.resources were fitted on.
 SIZES = [
@@ -28,27 +31,55 @@ SIZES = [
         TEACHER_STUDENT,
         "quick",
         {"input_dim": 20, "width": 40, "train_size": 150},
-        {"draws": 300},
+        {"draws": 8000},
         4,
     ),
-    (TEACHER_STUDENT, "quick", {"input_dim": 80, "width": 200, "train_size": 1200}, {}, 6),
-    (TEACHER_STUDENT, "paper", {"input_dim": 100, "width": 400, "train_size": 2000}, {}, 2),
+    (
+        TEACHER_STUDENT,
+        "quick",
+        {"input_dim": 80, "width": 200, "train_size": 1200},
+        {"draws": 280},
+        6,
+    ),
+    (
+        TEACHER_STUDENT,
+        "paper",
+        {"input_dim": 100, "width": 400, "train_size": 2000},
+        {"draws": 160},
+        2,
+    ),
     (
         TEACHER_STUDENT,
         "paper",
         {"input_dim": 200, "width": 1000, "train_size": 4000},
-        {"burn_in": 0, "draws": 2, "metropolis": False, "force_precision": "float32"},
+        {"burn_in": 0, "draws": 50, "metropolis": False, "force_precision": "float32"},
         1,
     ),
-    (SMALL, "quick", {"prime": 17, "width": 120}, {"draws": 20}, 2),
-    (SMALL, "quick", {"prime": 31, "width": 300}, {}, 1),
-    (SMALL, "paper", {"prime": 19, "width": 800}, {"burn_in": 10, "draws": 10}, 1),
+    (SMALL, "quick", {"prime": 17, "width": 120}, {"draws": 140}, 2),
+    (SMALL, "quick", {"prime": 31, "width": 300}, {"draws": 42}, 1),
+    (SMALL, "paper", {"prime": 19, "width": 800}, {"burn_in": 10, "draws": 70}, 1),
 ]
 
+COLUMNS = (
+    "experiment",
+    "size",
+    "steps of a network",
+    *("seconds", "expected", "asked", "asked/used"),
+    *("memory", "expected", "asked", "asked/used"),
+)
 
-def stage(folder: Path, *arguments: object) -> tuple[float, float]:
-    """Processor seconds and peak memory (MiB) of one command."""
+
+class Used(NamedTuple):
+    """What one command took: seconds, and peak memory in MiB."""
+
+    seconds: float
+    memory: float
+
+
+def stage(folder: Path, *arguments: object) -> Used:
+    """Run one command of the package in a folder."""
     path = f"{ROOT / 'workflow'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "grokphase", *map(str, arguments)],
         cwd=folder,
@@ -57,7 +88,7 @@ def stage(folder: Path, *arguments: object) -> tuple[float, float]:
     )
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, arguments
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return Used(time.perf_counter() - began, usage.ru_maxrss / 1024)
 
 
 def training_of(
@@ -74,48 +105,54 @@ def training_of(
     )
 
 
-def main() -> None:
-    print("# Resources of training jobs\n")
-    slowness = machine.slowness()
-    print(
-        "Written by `python benchmarks/resources.py`: processor seconds and peak memory (MiB), on "
-        f"a machine {slowness:.2f} times as slow as the one that the constants were measured on; "
-        "the seconds expected are scaled by that.\n"
+def measure(size: tuple[Any, ...]) -> str:
+    """Train one size; its row of the table."""
+    experiment, scale, parameters, _, datasets = size
+    config = load_config(ROOT / "config.yaml", scale)
+    specification = training_of(*size[:4])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for dataset in range(datasets):
+            wanted = config.dataset(experiment, dataset)
+            known = {k: v for k, v in parameters.items() if k in type(wanted).model_fields}
+            text = wanted.model_copy(update=known).model_dump_json()
+            stage(folder, "dataset", "--specification", text)
+        used = stage(
+            folder,
+            *("train", "--specification", specification.model_dump_json()),
+            *("--datasets", range_name(range(datasets)), "--threads", 1),
+            *("--checkpoints", "checkpoints", "--output", "shard.parquet"),
+        )
+    expected = resources.training(specification, datasets)
+    steps = specification.burn_in + specification.draws * specification.thin
+    sizes = specification.parameters.model_dump().items()
+    asked = 60 * resources.time_request(expected.seconds, 1)
+    memory = resources.memory_request(expected.memory, 1)
+    cells = (
+        experiment,
+        ", ".join(
+            f"{k}={v}" for k, v in sizes if k in ("input_dim", "width", "train_size", "prime")
+        ),
+        datasets * len(specification.networks.starts()) * steps,
+        *(f"{used.seconds:.0f}", f"{expected.seconds:.0f}", asked, f"{asked / used.seconds:.2f}"),
+        *(f"{used.memory:.0f}", f"{expected.memory:.0f}", memory, f"{memory / used.memory:.2f}"),
     )
-    print("| experiment | size | gradients | seconds | expected | memory | expected | asked |")
-    print("|---|---|---|---|---|---|---|---|")
-    for experiment, scale, parameters, sampler, datasets in SIZES:
-        config = load_config(ROOT / "config.yaml", scale)
-        specification = training_of(experiment, scale, parameters, sampler)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            for dataset in range(datasets):
-                wanted = config.dataset(experiment, dataset)
-                known = {k: v for k, v in parameters.items() if k in type(wanted).model_fields}
-                text = wanted.model_copy(update=known).model_dump_json()
-                stage(folder, "dataset", "--specification", text)
-            options = ("train", "--specification", specification.model_dump_json())
-            options += ("--datasets", range_name(range(datasets)))
-            for attempt in ("first", "second"):
-                seconds, memory = stage(
-                    folder, *options, "--checkpoints", attempt, "--output", f"{attempt}.parquet"
-                )
-        expected = resources.training(specification, datasets)
-        seconds_here = slowness * expected.seconds
-        steps = specification.burn_in + specification.draws * specification.thin
-        gradients = datasets * len(specification.networks.starts()) * steps
-        gradients *= int(specification.kernel.get("leapfrog_steps", 1))
-        shown = ", ".join(
-            f"{k}={v}"
-            for k, v in specification.parameters.model_dump().items()
-            if k in ("input_dim", "width", "train_size", "prime")
-        )
-        asked = resources.memory_request(expected.memory, 1)
-        print(
-            f"| {experiment} | {shown} | {gradients} | {seconds:.1f} | {seconds_here:.1f} "
-            f"| {memory:.0f} | {expected.memory:.0f} | {asked} |",
-            flush=True,
-        )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    slowness = machine.slowness(AT_A_TIME)
+    print("# Resources of training jobs\n")
+    print(
+        f"Written by `python benchmarks/resources.py`, {AT_A_TIME} jobs at a time: seconds and "
+        "peak memory (MiB) beside what the model expects and what a job asks for, on a machine "
+        f"{slowness:.2f} times as slow as the one that the constants were measured on. Of the time "
+        "asked for a minute is for the start, the rest is rounded up to minutes.\n"
+    )
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    with ThreadPool(AT_A_TIME) as pool:
+        for row in pool.imap(measure, SIZES, chunksize=1):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

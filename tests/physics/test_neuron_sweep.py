@@ -156,6 +156,32 @@ def test_expected_counts_are_the_conditional_density(of, learned, seeds):
         assert np.abs(action + wanted)[-wanted < 3].max() < 0.05
 
 
+def test_no_uniform_number_draws_a_cell_without_mass():
+    """The lowest and the highest that there are in float32, where the outer cells hold 1e-25."""
+    mass = jnp.array([1e-25, 1e-12, 0.3, 0.5, 0.2, 1e-12, 1e-25])
+    cumulative = jnp.cumsum(mass)
+    for uniform in (0.0, 2.0**-23, 0.5, 1 - 2.0**-23):
+        assert 2 <= neuron_sweep.cell_of(cumulative, jnp.float32(uniform)) <= 4
+    uniform = jax.random.uniform(jax.random.key(0), (100_000,))
+    cells = jax.vmap(lambda one: neuron_sweep.cell_of(7 * cumulative, one))(uniform)
+    share = np.bincount(cells, minlength=7) / len(cells)
+    np.testing.assert_allclose(share, mass, atol=4.5 * np.sqrt(0.25 / len(cells)))
+
+
+@pytest.mark.parametrize("deviation", [0.1, 0.7])
+def test_expected_counts_add_up_to_the_neurons_wherever_these_are(data, deviation):
+    """Also of densities too narrow for the cells, and where a part lies beyond the bins."""
+    variance = PARAMETERS.input_dim * deviation**2
+    narrow = {"readout_variance": 0.3, "noise": 1e-4} if deviation < 0.5 else {}
+    of = PARAMETERS.model_copy(update={"weight_variance": variance, **narrow})
+    own = data._replace(noise=jnp.float32(of.noise))
+    position = model.start(jax.random.key(2), "prior", of, own, PlantedStart())
+    counts = neuron_sweep.sweep(jax.random.key(3), position, of, own).expected_counts
+    assert (counts >= 0).all()
+    assert float(counts.sum()) == pytest.approx(of.width, rel=1e-4)
+    assert (counts[0] > 0) == (deviation > 0.5)
+
+
 def test_droplets_come_and_go(data):
     """Within five sweeps most planted droplets dissolve, and other neurons become one."""
     position = model.start(

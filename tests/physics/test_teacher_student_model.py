@@ -323,6 +323,19 @@ def test_a_start_from_the_prior_is_standard_normal():
     assert np.abs(correlation).max() < 5 / math.sqrt(of.width)
 
 
+def test_a_planted_start_is_never_a_prior_start():
+    """Also where the fraction of a few neurons is less than one."""
+    of = parameters(width=12, input_dim=40, train_size=5)
+    _, data = problem(of)
+    planted, prior = (
+        model.start(jax.random.key(1), kind, of, data, PlantedStart(fraction=0.04))
+        for kind in ("planted", "prior")
+    )
+    q = np.asarray(model.overlaps(planted, of, data))
+    assert (np.abs(q) > model.DROPLET_OVERLAP).sum() == 1
+    assert (planted.readout != prior.readout).sum() == 1
+
+
 def test_a_planted_start_has_droplets_that_support_the_teacher():
     """`fraction` of the neurons at q = +-overlap with readout of the same sign; the rest prior."""
     of = parameters(width=400, input_dim=10, weight_variance=0.5)

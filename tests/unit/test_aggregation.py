@@ -9,6 +9,7 @@ from grokphase.aggregation import (
     Networks,
     aggregate,
     diagnostics,
+    expected_counts,
     histogram,
     outputs,
     rebin,
@@ -208,6 +209,7 @@ def synthetic(
         dataset,
         ["prior", "planted"] * datasets,
         np.ones(len(dataset)),
+        np.ones(len(dataset)),
         {f"o{i}": summarise(5 + effect[i][:, None] + noise[i]) for i in range(repeats)},
         np.zeros((len(dataset), shards.FINE_BINS + 2), int),
         np.zeros((len(dataset), 0)),
@@ -291,7 +293,7 @@ def test_errors_come_from_datasets():
         1, abs=5 * math.sqrt(2 / 300)
     )
     assert (table["dataset_spread"] ** 2).mean() == pytest.approx(20 * variance, rel=0.1)
-    assert (table["network_spread"] ** 2).mean() == pytest.approx(49 / 50, rel=0.02)
+    assert (table["network_spread"] ** 2).mean() == pytest.approx(1, rel=0.02)
 
 
 def test_more_networks_per_dataset_do_not_shrink_the_error():
@@ -307,6 +309,7 @@ def test_outputs_of_known_numbers():
         np.arange(4),
         ["prior"] * 4,
         np.ones(4),
+        np.ones(4),
         {"x": summarise(np.array([[1.0, 3], [3, 5], [9, 11], [11, 13]]))},
         np.zeros((4, shards.FINE_BINS + 2), int),
         np.zeros((4, 0)),
@@ -321,7 +324,7 @@ def test_outputs_of_known_numbers():
     spread = np.std([2, 4, 10, 12], ddof=1)
     assert found["dataset_spread"] == pytest.approx(spread)
     assert found["dataset_error"] == pytest.approx(spread / 2)
-    assert found["network_spread"] == pytest.approx(1)
+    assert found["network_spread"] == pytest.approx(np.sqrt(2))
 
 
 # --- the whole stage ------------------------------------------------------------------------------
@@ -337,6 +340,7 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"
             columns["start"].append(start)
             columns["network"].append(0)
             columns["acceptance"].append(0.75)
+            columns["sweep_acceptance"].append(np.nan)
             columns["control_variates"].append([0.1 * dataset, -0.2])
             for name in OBSERVED:
                 draws = generator.standard_normal(length) + 10 * dataset
@@ -376,6 +380,25 @@ def test_shards_are_combined_in_any_order(tmp_path, caplog):
     assert "NOT CONVERGED" not in caplog.text
 
 
+def test_expected_counts_of_sweeps_that_reject_are_not_used(caplog):
+    """The densities that the sweeps propose from are then not those of the neurons."""
+    networks = Networks(
+        np.arange(4),
+        ["prior"] * 4,
+        np.ones(4),
+        np.array([0.98, 0.97, 0.96, 0.97]),
+        {},
+        np.zeros((4, shards.FINE_BINS + 2), int),
+        np.ones((4, shards.FINE_BINS + 2)),
+        np.zeros((4, 0)),
+    )
+    assert expected_counts(networks) is networks.expected_counts
+    assert not caplog.text
+    worse = networks._replace(sweep_acceptance=np.full(4, 0.9))
+    assert expected_counts(worse).shape == (4, 0)
+    assert "accept only 0.90 of their proposals" in caplog.text
+
+
 def test_starts_that_disagree_are_reported(tmp_path, caplog):
     files = [write_shard(tmp_path / "a", range(4), shift=3.0)]
     row = run(tmp_path, files)[2]
@@ -390,6 +413,7 @@ def problems(draws, starts):
     networks = Networks(
         np.arange(len(names)) // 2,
         names,
+        np.ones(len(names)),
         np.ones(len(names)),
         {name: summarise(draws) for name in OBSERVED},
         np.zeros((len(names), shards.FINE_BINS + 2), int),

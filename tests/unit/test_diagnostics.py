@@ -49,6 +49,29 @@ def test_starts_at_different_levels_are_detected():
     assert found.start_difference > 10
 
 
+@pytest.mark.parametrize("networks", [1, 2, 5])
+def test_starts_differ_as_much_with_any_number_of_networks(networks):
+    """Levels +-0.3 about each dataset's mean, of several networks of each start of a dataset."""
+    starts = ["prior", "planted"] * (networks * DATASETS)
+    planted = np.array([start == "planted" for start in starts])[:, None]
+    datasets = np.repeat(np.arange(DATASETS), 2 * networks)
+    draws = chains(networks=len(starts)) + 0.6 * planted
+    found = diagnosed(draws, datasets, starts)
+    assert found.nested_rhat == pytest.approx(np.sqrt(1 + 2 * 0.3**2), abs=0.02)
+
+
+@pytest.mark.parametrize(("correlation", "share"), [(0.5, 0.516), (0.9, 0.881), (0.9999, 1.0)])
+def test_few_draws_count_by_their_correlation(correlation, share):
+    """`share`: variance of a network's mean over that of a draw; medians of 60 trials of 40
+    networks, whose spread is sqrt(2/20) of one."""
+    found = [
+        diagnosed(chains(correlation, draws=4, seed=seed) + dataset_effect(), DATASET, STARTS)
+        for seed in range(60)
+    ]
+    assert np.median([one.ess_bulk for one in found]) == pytest.approx(40 / share, rel=0.2)
+    assert np.median([one.mcse for one in found]) == pytest.approx(np.sqrt(share / 40), rel=0.1)
+
+
 def test_frozen_networks_without_a_bias_are_judged_by_chance():
     """Chains that never move: nested R-hat^2 exceeds 1 by chi^2_1/m, the difference is normal.
 

@@ -59,6 +59,7 @@ def by_start(networks: Networks) -> dict[str, Networks]:
             networks.dataset[rows],
             [kind] * len(rows),
             networks.acceptance[rows],
+            networks.sweep_acceptance[rows],
             {name: chains.take(rows) for name, chains in networks.draws.items()},
             networks.counts[rows],
             networks.expected_counts[rows],

@@ -18,8 +18,12 @@ from grokphase.specifications.training import TrainingSpecification
 MEMORY_MARGIN = 1.35
 """Memory asked for over memory expected."""
 
-TIME_MARGIN = 3.0
-"""Time asked for over time expected: nodes are slower, shared, or wait for storage."""
+TIME_MARGIN = 1.6
+"""Time asked for over time expected. A job on a node that is slower still continues from its
+checkpoint in the next attempt, which asks for more."""
+
+START_MINUTES = 1.0
+"""Time asked for beside that: the start of a job, and storage that is slow to answer."""
 
 SNAKEMAKE_MEMORY = 160.0
 """MiB for Snakemake beside a job on a cluster, where it runs twice, in the batch step and in the
@@ -127,4 +131,4 @@ def memory_request(expected: float, attempt: int) -> int:
 
 def time_request(expected: float, attempt: int) -> int:
     """Time to ask for in minutes; as much again on every further attempt."""
-    return math.ceil((expected * TIME_MARGIN / 60 + 4) * attempt)
+    return math.ceil((expected * TIME_MARGIN / 60 + START_MINUTES) * attempt)

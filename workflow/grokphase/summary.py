@@ -1,7 +1,12 @@
 """The summary stage: the diagnostics of all points of an experiment in one table and one page."""
 
 import logging
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,13 +47,14 @@ def summarise(
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        worst = partial(_worst, row, observables)
         extremes = [
-            max(row[f"nested_rhat_{name}"] for name in observables),
-            max((row[f"start_difference_{name}"] for name in observables), key=abs),
-            max((row[f"drift_{name}"] for name in observables), key=abs),
-            max(row[f"rhat_{name}"] for name in observables),
-            min(row[f"ess_bulk_{name}"] for name in observables),
-            min(row[f"ess_tail_{name}"] for name in observables),
+            worst("nested_rhat"),
+            worst("start_difference", abs),
+            worst("drift", abs),
+            worst("rhat"),
+            worst("ess_bulk", operator.neg),
+            worst("ess_tail", operator.neg),
         ]
         lines.append(
             f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | "
@@ -60,3 +66,14 @@ def summarise(
     _log.info(f"{len(rows) - len(failed)} of {len(rows)} points converged")
     for row in failed:
         _log.warning(f"{row['point']} is NOT CONVERGED: {row['problems']}")
+
+
+def _worst(
+    row: dict[str, Any],
+    observables: tuple[str, ...],
+    diagnostic: str,
+    badness: Callable[[float], float] = float,
+) -> float:
+    """The worst of a diagnostic over the observables that have it; nan if none has."""
+    values = [row[f"{diagnostic}_{name}"] for name in observables]
+    return max((x for x in values if not math.isnan(x)), key=badness, default=math.nan)

@@ -18,6 +18,7 @@ from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, GrokphaseError, StoppedError
 from grokphase.interruption import interruptible
 from grokphase.parameters import ModularAddition
+from grokphase.processor import multiplies_bfloat16
 from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, Checkpoint, checkpoint_of
@@ -181,7 +182,8 @@ def _train_group(
     return {
         dataset: {
             "observables": ensemble.observables[row],
-            "acceptance": ensemble.acceptance[row] / specification.draws,
+            "acceptance": ensemble.acceptance[row, :, 0] / specification.draws,
+            "sweep_acceptance": ensemble.acceptance[row, :, 1] / specification.draws,
             "control_variates": model.control_variates(data[row]),
             counts_column: ensemble.counts[row],
             f"expected_{counts_column}": ensemble.expected_counts[row],
@@ -198,6 +200,8 @@ def _train_group(
 def _arithmetic(together: int) -> str:
     """What the bits of a result depend on beside the specification and the code."""
     text = f"JAX {jax.__version__}, {jax.default_backend()}"
+    if jax.default_backend() == "cpu" and multiplies_bfloat16():
+        text += ", bfloat16"
     return text if together == 1 else f"{text}, {together} datasets together"
 
 
@@ -226,9 +230,9 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
     kernel = kernels.load(options.pop("kernel"))
     settings = kernel.Settings(**options)
 
-    def make_kernel(data: Any, burn_in: jax.Array) -> kernels.Kernel:
+    def make_kernel(data: Any, accept_all: jax.Array) -> kernels.Kernel:
         def build(target: kernels.Target) -> kernels.Kernel:
-            return kernel.build(target, settings, accept_all=burn_in)
+            return kernel.build(target, settings, accept_all=accept_all)
 
         return moves.with_moves(build, specification, parameters, data)
 
@@ -382,7 +386,8 @@ def _table(finished: dict[int, Arrays], starts: list[tuple[str, int]], model: st
             columns["dataset"].append(dataset)
             columns["start"].append(kind)
             columns["network"].append(network)
-            columns["acceptance"].append(results["acceptance"][row])
+            for name in ("acceptance", "sweep_acceptance"):
+                columns[name].append(results[name][row])
             columns["control_variates"].append(results["control_variates"])
             for column, name in enumerate(observables):
                 columns[name].append(results["observables"][row, :, column])

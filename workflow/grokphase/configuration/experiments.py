@@ -122,7 +122,8 @@ class BaseExperiment(BaseModel):
     control_variates: bool = Field(
         default=True,
         strict=True,
-        description="Remove from the outputs what the training sets' own sample moments explain.",
+        description="Remove from the outputs what the training sets' own sample moments explain; "
+        "takes nine datasets, and with fewer nothing is removed.",
     )
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."

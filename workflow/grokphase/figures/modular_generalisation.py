@@ -13,7 +13,7 @@ from grokphase.figures import style
 from grokphase.figures.modular_network import START_COLOURS, START_MARKERS, START_NAMES
 
 MODEL = "modular_addition"
-VARIES = ("noise", "train_fraction")
+VARIES = ("train_fraction",)
 STARTS = ("prior", "planted")
 
 PAIRS: dict[str, tuple[str, Literal["-", "--"]]] = {
@@ -25,16 +25,13 @@ PAIRS: dict[str, tuple[str, Literal["-", "--"]]] = {
 def draw(tables: ModularTables) -> Figure:
     """(a) mean square error and (b) accuracy by share of the table, from both starts."""
     figure, axes = subplots(1, 2, figsize=(8.6, 3.6))
-    noise = tables.starts["noise"].min()
-    rows = tables.starts[tables.starts["noise"] == noise]
-    diagnostics = tables.diagnostics[tables.diagnostics["noise"] == noise]
-    converged = diagnostics.set_index("train_fraction")["converged"]
-    _curves(axes[0], rows, "loss", converged)
+    converged = tables.diagnostics.set_index("train_fraction")["converged"]
+    _curves(axes[0], tables.starts, "loss", converged)
     zero = 1 - 1 / tables.parameters.prime
     axes[0].axhline(zero, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[0].set_ylabel(r"loss of a pair, $\sum_p(y_p-f_p)^2$")
     axes[0].set_ylim(0, None)
-    _curves(axes[1], rows, "accuracy", converged)
+    _curves(axes[1], tables.starts, "accuracy", converged)
     chance = 1 / tables.parameters.prime
     axes[1].axhline(chance, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[1].set_ylabel("share of pairs classified correctly")
@@ -55,6 +52,7 @@ def draw(tables: ModularTables) -> Figure:
     for letter, one in zip("ab", axes, strict=True):
         one.set_xlabel("share of the table trained on")
         one.set_title(f"({letter})", loc="left", fontsize=9)
+    noise = tables.starts["noise"].iloc[0]
     figure.suptitle(
         rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$, $\sigma^2={noise:.3g}$",
         fontsize=9,

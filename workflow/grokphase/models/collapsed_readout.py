@@ -110,19 +110,26 @@ def with_collapsed_readout(
 ) -> Kernel:
     """The kernel that `build` makes for the input weights alone, then a draw of the readouts.
 
-    Its states and positions are those of whole networks.
+    Positions and potentials of its states are those of whole networks; in place of a gradient they
+    hold potential and gradient of the input weights alone, which new readouts leave as they are.
     """
     inner = build(target(parameters, data))
     whole = model.target(parameters, data)
 
+    def with_readout(readout: Array, inner_state: State) -> State:
+        position = ModularNetwork(readout, *inner_state.position)
+        # The compiler leaves out the gradient.
+        return State(position, whole.potential_and_gradient(position)[0], inner_state[1:])
+
     def init(position: ModularNetwork) -> State:
-        return State(position, *whole.potential_and_gradient(position))
+        weights = InputWeights(position.first, position.second)
+        return with_readout(position.readout, inner.init(weights))
 
     def step(key: Array, state: State) -> tuple[State, Info]:
         step_key, readout_key = jax.random.split(key)
         weights = InputWeights(state.position.first, state.position.second)
-        moved, info = inner.step(step_key, inner.init(weights))
+        moved, info = inner.step(step_key, State(weights, *state.gradient))
         readout = draw_readout(readout_key, moved.position, parameters, data.noise)
-        return init(ModularNetwork(readout, *moved.position)), info
+        return with_readout(readout, moved), info
 
     return Kernel(init, step)

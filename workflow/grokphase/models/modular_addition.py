@@ -78,12 +78,6 @@ def to_network(position: ModularNetwork, parameters: ModularAddition) -> Modular
     return position._replace(readout=scale * position.readout)
 
 
-def to_position(network: ModularNetwork, parameters: ModularAddition) -> ModularNetwork:
-    """Whitened position of original weights."""
-    scale = (parameters.readout_variance / parameters.width) ** 0.5
-    return network._replace(readout=network.readout / scale)
-
-
 def target_table(prime: int, dtype: jnp.dtype = jnp.float32) -> Array:
     """y_p(n, m), shape [P (n), P (m), P (p)]."""
     label = (jnp.arange(prime)[:, None] + jnp.arange(prime)[None, :]) % prime

@@ -120,6 +120,16 @@ def _barycentric(nodes: NDArray[np.floating], points: NDArray[np.floating]) -> N
     return np.where(exact.any(axis=1, keepdims=True), exact, matrix)
 
 
+def cell_of(cumulative: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The cell that a uniform number from [0, 1) draws; cumulative [CELLS] of masses, any scale.
+
+    1 - uniform is never zero. Zero itself, one number of 2^23 in float32, would stand for the whole
+    range up to the next one and yet draw the first cell, however little mass that has.
+    """
+    draw = (1 - uniform) * cumulative[-1]
+    return jnp.clip(jnp.searchsorted(cumulative, draw), 0, len(cumulative) - 1)
+
+
 class Collapsed(NamedTuple):
     """Log density of the overlap (up to a constant), mean and precision of the readout given it."""
 
@@ -158,6 +168,7 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
     grid = overlap_grid(scale.weights, parameters.weight_variance)
     grid = jax.tree.map(jnp.asarray, grid)
     log_widths = jnp.log(grid.widths)
+    is_beyond = jnp.abs(grid.centres) > FINE_LIMIT
     along = data.inputs @ data.teacher
     whitened = position.weights @ data.teacher
     across = position.weights - whitened[:, None] * data.teacher
@@ -187,8 +198,7 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
         log_proposal = density(grid.centres, *(grid.to_cells @ x for x in at_nodes)).log_density
         highest = log_proposal.max()
         cumulative = jnp.cumsum(jnp.exp(log_proposal - highest + log_widths))
-        draw = for_cell * cumulative[-1]
-        cell = jnp.clip(jnp.searchsorted(cumulative, draw), 0, CELLS - 1)
+        cell = cell_of(cumulative, for_cell)
         proposed = grid.edges[cell] + for_place * grid.widths[cell]
         old_and_new = jnp.stack([q, proposed])
         phi, of_both = moments(old_and_new)
@@ -203,7 +213,8 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
         q = jnp.where(accept, proposed, q)
         a = both.mean[chosen] + for_readout * both.precision[chosen] ** -0.5
         residual = rest - a * phi[chosen]
-        return residual, (q, a, accept, at_nodes, highest + jnp.log(cumulative[-1]))
+        masses = log_proposal + log_widths
+        return residual, (q, a, accept, at_nodes, jax.nn.logsumexp(masses, where=is_beyond))
 
     outputs = jax.lax.scan(
         lambda sum, one: (sum + one[2] * activation(one[1], one[0]), None),
@@ -212,7 +223,7 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
     )[0]
     cell_key, place_key, accept_key, readout_key = jax.random.split(key, 4)
     shape = (parameters.width,)
-    residual, (new_overlap, new_readout, accepted, at_nodes, log_total) = jax.lax.scan(
+    residual, (new_overlap, new_readout, accepted, at_nodes, log_beyond) = jax.lax.scan(
         visit,
         data.targets - outputs,
         (
@@ -228,9 +239,14 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
     )
     bins = jnp.asarray(FINE_CENTRES, jnp.float32)
     log_bins = density(bins, *(x @ grid.to_bins.T for x in at_nodes)).log_density
-    inside = FINE_WIDTH * jnp.exp(log_bins - log_total[:, None]).sum(axis=0)
+    log_bins += math.log(FINE_WIDTH)
+    # Normalised on the bins themselves: a density too narrow for the cells still adds up.
+    highest = jnp.maximum(log_bins.max(axis=1), log_beyond)
+    of_bins, of_beyond = jnp.exp(log_bins - highest[:, None]), jnp.exp(log_beyond - highest)
+    total = of_bins.sum(axis=1) + of_beyond
+    inside = (of_bins / total[:, None]).sum(axis=0)
+    beyond = (of_beyond / total).sum() / 2
     shift = new_overlap / scale.weights - whitened
-    beyond = (parameters.width - inside.sum()) / 2
     return Swept(
         Position(new_readout / scale.readout, position.weights + shift[:, None] * data.teacher),
         accepted.mean(),

@@ -210,7 +210,8 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
     """
     rows = data.targets.shape[0]
     on_cpu = jax.default_backend() == "cpu"
-    blocks = max(1, -(-rows * parameters.width // BLOCK_ELEMENTS)) if on_cpu else 1
+    wanted = max(1, -(-rows * parameters.width // BLOCK_ELEMENTS)) if on_cpu else 1
+    blocks = -(-rows // -(-rows // wanted))
     length = -(-rows // blocks)
     missing = blocks * length - rows
     return (
@@ -224,8 +225,8 @@ def start(
 ) -> Position:
     """A starting position: a draw from the prior, or that with planted droplets.
 
-    A planted start sets the overlap of a fraction of the neurons to +-q (random signs) and their
-    whitened readout to the same sign, so that each supports the teacher.
+    A planted start sets the overlap of a fraction of the neurons, at least one, to +-q (random
+    signs) and their whitened readout to the same sign, so that each supports the teacher.
     """
     width = parameters.width
     prior_key, sign_key = jax.random.split(key)
@@ -234,7 +235,7 @@ def start(
     if kind == "prior":
         return position
     sign = jnp.sign(jax.random.normal(sign_key, (width,)))
-    is_planted = jnp.arange(width) < round(planted.fraction * width)
+    is_planted = jnp.arange(width) < max(1, round(planted.fraction * width))
     along = position.weights @ data.teacher
     wanted = sign * planted.overlap / prior_scale(parameters).weights
     shift = jnp.where(is_planted, wanted - along, 0.0)

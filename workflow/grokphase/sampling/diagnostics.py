@@ -52,13 +52,19 @@ class Diagnostics(NamedTuple):
     mcse: float
 
 
+FEWEST_DRAWS_OF_A_CHAIN = 10
+"""Draws of a network from which its own autocorrelation is estimated. Of fewer, Geyer's sum over
+split chains has no term, and the effective number of draws would be the same for any chain."""
+
+
 def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -> Diagnostics:
     """Diagnostics of one observable.
 
     datasets [networks] and starts [networks] say what each network is. Needs at least four draws
     per network; fewer give nan, as does an observable that is constant. The effective numbers of
     draws are those of the thinned chains, at most those of all draws; the Monte Carlo error is that
-    of the mean over all draws.
+    of the mean over all draws. With fewer draws than FEWEST_DRAWS_OF_A_CHAIN both come from the
+    spread between the networks.
     """
     draws = chains.thinned
     networks, length = draws.shape
@@ -74,13 +80,53 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     batch_deviations = _about_dataset_means(chains.batch_means, datasets)
     return Diagnostics(
         rhat=rhat,
-        nested_rhat=_nested_rhat(deviations, np.array([kinds.index(s) for s in starts]), rhat),
+        nested_rhat=_nested_rhat(
+            deviations,
+            draws - _dataset_means(draws, datasets),
+            np.array([kinds.index(s) for s in starts]),
+            rhat,
+        ),
         start_difference=_start_difference(chains.mean, datasets, np.array(starts)),
         drift=_drift(chains.half_means, np.array(starts)),
-        ess_bulk=float(array_stats.ess(deviations, method="bulk")),
-        ess_tail=float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
-        mcse=float(array_stats.mcse(batch_deviations, method="mean")),
+        **(
+            {
+                "ess_bulk": float(array_stats.ess(deviations, method="bulk")),
+                "ess_tail": float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
+                "mcse": float(array_stats.mcse(batch_deviations, method="mean")),
+            }
+            if length >= FEWEST_DRAWS_OF_A_CHAIN
+            else {
+                "ess_bulk": _ess_between_networks(deviations),
+                "ess_tail": min(
+                    _ess_between_networks(
+                        (deviations <= np.quantile(deviations, p)).astype(np.float64)
+                    )
+                    for p in (0.05, 0.95)
+                ),
+                "mcse": float(deviations.mean(axis=1).std(ddof=1) / np.sqrt(networks)),
+            }
+        ),
     )
+
+
+def _ess_between_networks(draws: NDArray[np.float64]) -> float:
+    """Effective number of draws [networks, draws] from the spread of the networks' means.
+
+    The variance of a draw over that of the mean of all, between the number of networks, which are
+    independent, and that of draws. It holds for any number of draws of a network, but is as
+    uncertain as the spread that it rests on, by sqrt(2/networks).
+    """
+    networks, length = draws.shape
+    of_means = draws.mean(axis=1).var(ddof=1)
+    of_draws = draws.var(axis=1, ddof=1).mean() * (length - 1) / length + of_means
+    return float(min(networks * of_draws / of_means, draws.size) if of_means else draws.size)
+
+
+def _dataset_means(
+    draws: NDArray[np.float64], datasets: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Mean of the draws of every network's dataset, [networks, 1]."""
+    return np.array([[draws[datasets == dataset].mean()] for dataset in datasets])
 
 
 def _about_dataset_means(
@@ -101,21 +147,25 @@ def _about_dataset_means(
     return deviations
 
 
-def _nested_rhat(deviations: NDArray[np.float64], groups: NDArray[np.int_], rhat: float) -> float:
+def _nested_rhat(
+    deviations: NDArray[np.float64],
+    unstretched: NDArray[np.float64],
+    groups: NDArray[np.int_],
+    rhat: float,
+) -> float:
     """Nested R-hat over groups of equal size; `rhat` where there is only one group.
 
-    The groups' means are used as they are, without the stretch: the contrast between the groups
-    lies within the datasets, and subtracting their means does not shrink it.
+    Deviations about their groups' means, which are those of `unstretched`: the contrast between the
+    groups lies within the datasets, and subtracting their means does not shrink it.
     """
     sizes = np.bincount(groups)
     if len(sizes) < 2:
         return rhat
     smallest = int(sizes.min())
     rows = np.concatenate([np.flatnonzero(groups == g)[:smallest] for g in range(len(sizes))])
-    means = np.array([deviations[groups == g].mean() for g in groups])
-    shrink = 1 - np.sqrt((len(sizes) - 1) / len(sizes))
-    unstretched = deviations - shrink * means[:, None]
-    return float(array_stats.rhat_nested(unstretched[rows], superchain_ids=groups[rows]))
+    excess = np.array([(deviations - unstretched)[groups == g].mean() for g in groups])
+    values = deviations - excess[:, None]
+    return float(array_stats.rhat_nested(values[rows], superchain_ids=groups[rows]))
 
 
 def _start_difference(

@@ -16,6 +16,11 @@ from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 class Schedule(NamedTuple):
     """`burn_in` draws are discarded, then `draws` are recorded; a draw is `thin` kernel steps.
 
+    In the first `unadjusted` draws every proposal is accepted: far from equilibrium the energy
+    error of a step is systematic, and a chain could reject every proposal. The last quarter of
+    burn-in is adjusted like the recorded draws, so that these do not begin in the distribution of a
+    kernel with discretisation error.
+
     A block is one call of the compiled program; progress is reported, divergence is detected and
     checkpoints are written between blocks.
     """
@@ -28,6 +33,10 @@ class Schedule(NamedTuple):
     @property
     def total(self) -> int:
         return self.burn_in + self.draws
+
+    @property
+    def unadjusted(self) -> int:
+        return 3 * self.burn_in // 4
 
 
 class Counting(NamedTuple):
@@ -42,7 +51,8 @@ class Ensemble(NamedTuple):
 
     state : State with leading axes [datasets, networks].
     observables : [datasets, networks, recorded draws, k].
-    acceptance : [datasets, networks], Metropolis acceptance probability summed over recorded draws.
+    acceptance : [datasets, networks, 2], summed over recorded draws: Metropolis acceptance
+        probability, and share of the moves of sweeps that were accepted (nan without sweeps).
     counts : [datasets, networks, bins] of the order parameters, summed over recorded draws.
     expected_counts : the same as expected from the kernel's conditional densities;
         [datasets, networks, 0] for a kernel that has none.
@@ -87,8 +97,8 @@ class Sampler:
 
     Keys, positions and states have leading axes [datasets, networks], the data [datasets].
 
-    make_kernel : (data, burn_in) -> Kernel; `burn_in` is a traced boolean, so that one compiled
-        program serves burn-in and draws.
+    make_kernel : (data, accept_all) -> Kernel; `accept_all` is a traced boolean, so that one
+        compiled program serves burn-in and draws.
     observe : (data, position, potential) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
     has_expected_counts : whether the kernel's steps give `expected_counts`.
@@ -118,10 +128,10 @@ class Sampler:
             first: jax.Array,
             count: jax.Array,
             noise_ratios: jax.Array | None,
-            burn_in: jax.Array,
+            accept_all: jax.Array,
         ) -> tuple[State, tuple[jax.Array, ...]]:
             """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
-            fixed = make_kernel(data, burn_in)
+            fixed = make_kernel(data, accept_all)
 
             def one_network(
                 key: jax.Array, state: State, ratio: jax.Array | None = None
@@ -131,14 +141,15 @@ class Sampler:
                     if ratio is not None:
                         left = 1 - (number + 1) / max(1, schedule.burn_in * schedule.thin)
                         noise = data.noise * ratio ** jnp.maximum(left, 0)
-                        kernel = make_kernel(data._replace(noise=noise), burn_in)
+                        kernel = make_kernel(data._replace(noise=noise), accept_all)
                         same = (ratio == 1) | (left < 0)
                         state = jax.lax.cond(
                             same, lambda s: s, lambda s: kernel.init(s.position), state
                         )
                     state, info = kernel.step(jax.random.fold_in(key, number), state)
                     expected = info.expected_counts if self.expected_bins else jnp.zeros(0)
-                    return state, (info.acceptance, expected)
+                    accepted = jnp.stack([info.acceptance, info.sweep_acceptance])
+                    return state, (accepted, expected)
 
                 def one_draw(row: jax.Array, carry: Any) -> Any:
                     state, (observables, acceptance, counts, expected_counts) = carry
@@ -147,14 +158,14 @@ class Sampler:
                     observed, values = observe(data, state.position, state.potential)
                     return state, (
                         observables.at[row].set(observed),
-                        acceptance + accepted.mean(),
+                        acceptance + accepted.mean(axis=0),
                         counts + counting.tally(values),
                         expected_counts + expected.mean(axis=0),
                     )
 
                 empty = (
                     jnp.zeros((schedule.block, observable_count)),
-                    jnp.zeros(()),
+                    jnp.zeros(2),
                     jnp.zeros(counting.bins, jnp.int32),
                     jnp.zeros(self.expected_bins),
                 )
@@ -176,7 +187,7 @@ class Sampler:
             0,
             self._initial(positions, data),
             np.zeros((*networks, 0, self.observable_count), np.float32),
-            np.zeros(networks),
+            np.zeros((*networks, 2)),
             np.zeros((*networks, self.bins), np.int64),
             np.zeros((*networks, self.expected_bins)),
         )
@@ -187,8 +198,8 @@ class Sampler:
         """`count` recorded draws, the first of number `first`, from a state, which is consumed.
 
         Returns the new state and observables [datasets, networks, block, k], of which the rows
-        beyond `count` are zero, and, summed over the draws, acceptance [datasets, networks], counts
-        and expected counts [datasets, networks, bins].
+        beyond `count` are zero, and, summed over the draws, acceptance [datasets, networks, 2],
+        counts and expected counts [datasets, networks, bins].
         """
         return self._advance(keys, state, data, first, count, None, jnp.asarray(False))
 
@@ -208,10 +219,11 @@ class Sampler:
         Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
         proposal after burn-in.
         """
-        burn_in, total = self.schedule.burn_in, self.schedule.total
-        while ensemble.done < total:
-            is_burn_in = ensemble.done < burn_in
-            count = min(self.schedule.block, (burn_in if is_burn_in else total) - ensemble.done)
+        ends = (self.schedule.unadjusted, self.schedule.burn_in, self.schedule.total)
+        while ensemble.done < self.schedule.total:
+            is_burn_in = ensemble.done < self.schedule.burn_in
+            end = next(end for end in ends if ensemble.done < end)
+            count = min(self.schedule.block, end - ensemble.done)
             state, measured = self._advance(
                 keys,
                 ensemble.state,
@@ -219,7 +231,7 @@ class Sampler:
                 ensemble.done,
                 count,
                 noise_ratios,
-                jnp.asarray(is_burn_in),
+                jnp.asarray(ensemble.done < self.schedule.unadjusted),
             )
             observables, acceptance, counts, expected = (np.asarray(array) for array in measured)
             observed = observables[:, :, :count]
@@ -238,6 +250,6 @@ class Sampler:
                     expected_counts=ensemble.expected_counts + expected,
                 )
             after_block(ensemble)
-        if not (ensemble.acceptance > 0).all():
+        if not (ensemble.acceptance[..., 0] > 0).all():
             raise DivergenceError("no proposal was accepted after burn-in")
         return ensemble

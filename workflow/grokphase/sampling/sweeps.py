@@ -12,7 +12,7 @@ from grokphase.sampling.kernels import Info, Kernel, Position, State
 class Swept(NamedTuple):
     """After a sweep.
 
-    position; acceptance : share of the moves that changed something.
+    position; acceptance : share of the moves that were accepted.
     expected_counts : [bins], the histogram of the order parameters as expected from the sweep's
         conditional densities; None for a sweep that gives none.
     potential : of the new position; None for a sweep that does not know it.
@@ -40,15 +40,15 @@ def followed_by_sweeps(
 
         def one_sweep(position: Position, number: jax.Array) -> tuple[Position, Any]:
             swept = sweep(jax.random.fold_in(sweep_key, number), position)
-            return swept.position, (swept.expected_counts, swept.potential)
+            return swept.position, (swept.acceptance, swept.expected_counts, swept.potential)
 
-        position, (expected, potentials) = jax.lax.scan(
+        position, (acceptance, expected, potentials) = jax.lax.scan(
             one_sweep, state.position, jnp.arange(sweeps)
         )
         mean = jax.tree.map(lambda counts: counts.mean(axis=0), expected)
         state = kernel.init(position)
         if potentials is not None:
             state = state._replace(potential=potentials[-1])
-        return state, info._replace(expected_counts=mean)
+        return state, info._replace(sweep_acceptance=acceptance.mean(), expected_counts=mean)
 
     return Kernel(kernel.init, step)

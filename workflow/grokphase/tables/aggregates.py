@@ -19,7 +19,8 @@ HISTOGRAM = pa.schema(
 
 count : neurons counted.
 density : per unit of q; the average of the neurons' conditional densities where training has sweeps
-    over the neurons, which reaches far into the tails, and else that of the counts.
+    over the neurons that accept their proposals, which reaches far into the tails, and else that of
+    the counts.
 networks : effective number of networks that the density rests on, (sum x)^2 / sum x^2 of their
     shares x.
 action, action_error : -log density and its standard error from the spread of the subsets; nan where
@@ -69,6 +70,7 @@ def diagnostics(observables: tuple[str, ...]) -> pa.Schema:
             ("networks", pa.int32()),
             ("draws", pa.int32()),
             ("acceptance", pa.float64()),
+            ("sweep_acceptance", pa.float64()),
             *(
                 (f"{diagnostic}_{observable}", pa.float64())
                 for observable in observables

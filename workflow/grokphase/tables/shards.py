@@ -48,6 +48,7 @@ def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.S
     <observable> : one value per draw; the model's own columns are in MODEL_COLUMNS.
     control_variates : statistics of the network's dataset that are zero in the population.
     acceptance : mean Metropolis acceptance probability after burn-in.
+    sweep_acceptance : share of the moves of the sweeps that were accepted; nan without sweeps.
     """
     return pa.schema(
         [
@@ -55,6 +56,7 @@ def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.S
             ("start", pa.string()),
             ("network", pa.int32()),
             ("acceptance", pa.float32()),
+            ("sweep_acceptance", pa.float32()),
             ("control_variates", pa.list_(pa.float64())),
             *((name, pa.list_(pa.float32())) for name in observables),
             *MODEL_COLUMNS[model],

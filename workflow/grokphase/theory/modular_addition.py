@@ -115,8 +115,6 @@ class DropletBudget(NamedTuple):
 
     per_frequency: Array
     """Expected number of neurons that are droplets of one given frequency: N times side mass."""
-    per_network: Array
-    """Expected number of droplets in the network, over its (P - 1)/2 frequencies."""
     holds: NDArray[np.bool_]
     """Whether at least one droplet is expected for every frequency."""
     droplet_gain: Array
@@ -415,7 +413,6 @@ def droplet_budget(parameters: ModularAddition, solution: Branch) -> DropletBudg
     gain = 2 * p.prime * solution.interaction * solution.saddles.side**2
     return DropletBudget(
         per_frequency=per_frequency,
-        per_network=per_frequency * (p.prime - 1) / 2,
         holds=per_frequency >= 1,
         droplet_gain=gain,
         frequency_supply=p.prime / solution.noise,

@@ -7,13 +7,13 @@ exp(-Phi(position)) times that prior, with potential Phi = L/noise. A kernel mod
     build       (target, settings, accept_all=False) -> Kernel(init, step)
 
 and nothing else needs to know about it: its file name is its name in the configuration. With
-`accept_all`, a boolean that may be traced, every proposal is accepted. That is what burn-in uses:
-far from equilibrium the energy error of a step is systematic, and a chain that starts there can
-reject every proposal. `Settings` are read while the workflow is being planned, so a kernel module
-imports JAX inside `build` only.
+`accept_all`, a boolean that may be traced, every proposal is accepted; that is what the first part
+of burn-in uses (see grokphase.sampling.ensemble.Schedule). `Settings` are read while the workflow
+is being planned, so a kernel module imports JAX inside `build` only.
 """
 
 import importlib
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -65,12 +65,15 @@ class Info(NamedTuple):
     """What a step did.
 
     acceptance, log_ratio : Metropolis acceptance probability (1 if unadjusted), log ratio (nats).
+    sweep_acceptance : share of the moves of the sweeps after the step that were accepted; nan
+        without sweeps.
     expected_counts : [bins], the histogram of the order parameters as expected from conditional
         densities; None for a kernel that has none.
     """
 
     acceptance: Any
     log_ratio: Any
+    sweep_acceptance: Any = math.nan
     expected_counts: Any = None
 
 
