@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -386,8 +387,9 @@ def _table(finished: dict[int, Arrays], starts: list[tuple[str, int]], model: st
             columns["dataset"].append(dataset)
             columns["start"].append(kind)
             columns["network"].append(network)
-            for name in ("acceptance", "sweep_acceptance"):
-                columns[name].append(results[name][row])
+            columns["acceptance"].append(results["acceptance"][row])
+            swept = float(results["sweep_acceptance"][row])
+            columns["sweep_acceptance"].append(None if math.isnan(swept) else swept)
             columns["control_variates"].append(results["control_variates"])
             for column, name in enumerate(observables):
                 columns[name].append(results["observables"][row, :, column])

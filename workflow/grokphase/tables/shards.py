@@ -48,7 +48,7 @@ def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.S
     <observable> : one value per draw; the model's own columns are in MODEL_COLUMNS.
     control_variates : statistics of the network's dataset that are zero in the population.
     acceptance : mean Metropolis acceptance probability after burn-in.
-    sweep_acceptance : share of the moves of the sweeps that were accepted; nan without sweeps.
+    sweep_acceptance : share of the moves of the sweeps that were accepted; null without sweeps.
     """
     return pa.schema(
         [
