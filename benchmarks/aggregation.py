@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from grokphase.config import load_config
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.storage import write_table
 from grokphase.tables import shards
@@ -32,6 +33,9 @@ DATASETS = 4
 STARTS = ("prior", "planted")
 CORRELATION = 0.9
 NAMES = OBSERVABLES["teacher_student"]
+CONFIG = load_config(Path(__file__).parents[1] / "config.yaml")
+TRAINING = CONFIG.training("teacher_student", "noise~0.18/cubic_strength~-0.3")
+PROVENANCE = {"specification": TRAINING.model_dump(mode="json")}
 COMMAND = """
 import sys, time
 from grokphase.cli import cli
@@ -68,7 +72,8 @@ def write_shard(path: Path, dataset: int, draws: int) -> None:
             columns[name].append(lfilter([1.0], [1.0, -CORRELATION], noise).astype(np.float32))
         counts = random.multinomial(WIDTH * draws, density / density.sum())
         columns["overlap_counts"].append(counts)
-    write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(NAMES)), {})
+        columns["expected_overlap_counts"].append([])
+    write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(NAMES)), PROVENANCE)
 
 
 def measure(draws: int, folder: Path) -> dict[str, Any]:
@@ -77,8 +82,9 @@ def measure(draws: int, folder: Path) -> dict[str, Any]:
     for dataset, path in enumerate(files):
         write_shard(path, dataset, draws)
     specification = AggregationSpecification(
-        point="noise~0.18",
+        point=TRAINING.point,
         model="teacher_student",
+        training=TRAINING,
         datasets=DATASETS,
         networks_per_dataset=len(STARTS),
         subsets=2,

@@ -51,7 +51,8 @@ def check_results_folder():
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         stop(
             f"results cannot be written: {folder.resolve()} is not a folder that you may write to; "
-            "change its permissions, move it away, or run in another folder with --directory"
+            "change its permissions, move it away, or copy config.yaml to another folder and run "
+            "there with --directory"
         )
 
 

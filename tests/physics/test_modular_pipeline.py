@@ -146,6 +146,7 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
     wanted = AggregationSpecification(
         point="noise~0.0001",
         model="modular_addition",
+        training=specification(),
         datasets=2,
         networks_per_dataset=2,
         subsets=2,

@@ -1,6 +1,7 @@
 """Aggregation: histogram of q, outputs and their errors on data with known statistics."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from grokphase.aggregation import (
     outputs,
     rebin,
 )
+from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
 from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
@@ -32,9 +34,16 @@ FINE_EDGES = np.concatenate(
 )
 
 
+CONFIG = load_config(Path(__file__).parents[2] / "config.yaml")
+TRAINING = CONFIG.training("teacher_student", "noise~0.18/cubic_strength~-0.3").model_copy(
+    update={"point": "noise~0.18"}
+)
+
+
 def specification(**changes):
     values = {
         "point": "noise~0.18",
+        "training": TRAINING,
         "model": "teacher_student",
         "datasets": 20,
         "networks_per_dataset": 2,
@@ -348,7 +357,8 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"
             columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
             columns["expected_overlap_counts"].append([])
     table = pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED))
-    write_table(path, table, {"specification": {"point": point}})
+    trained = TRAINING.model_copy(update={"point": point}).model_dump(mode="json")
+    write_table(path, table, {"specification": trained})
     return path
 
 
@@ -436,6 +446,17 @@ def test_what_cannot_be_judged_is_said_in_words():
     for found in (few, problems(noise((2, 40)), both), problems(all_alike, both * 2)):
         assert "nan" not in found
         assert "inf" not in found
+
+
+def test_networks_of_other_settings_are_refused(tmp_path):
+    """As of a stage run by hand with another configuration."""
+    files = [write_shard(tmp_path / "a", range(4))]
+    wider = TRAINING.model_copy(
+        update={"parameters": TRAINING.parameters.model_copy(update={"width": 701})}
+    )
+    spec = specification(datasets=4, subsets=2, training=wider)
+    with pytest.raises(GrokphaseError, match=r"other settings than are wanted \(parameters\)"):
+        aggregate(spec, files, *(tmp_path / name for name in NAMES))
 
 
 @pytest.mark.parametrize("datasets", [[0, 1, 2], [0, 1, 2, 2], [0, 1, 2, 3, 4]])

@@ -163,7 +163,7 @@ MISTAKES = {
     ),
     "unknown drawing": (
         {"figures.mine": {"experiment": "teacher_student", "drawing": "fig11"}},
-        "figures.mine.drawing: there is no figure 'fig11'; did you mean 'fig1'?",
+        "figures.mine.drawing: there is no drawing 'fig11'; did you mean 'fig1'?",
     ),
     "figure named like a rule": (
         {"figures.all": {"experiment": "teacher_student", "drawing": "fig2"}},

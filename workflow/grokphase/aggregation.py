@@ -121,11 +121,19 @@ def read_shards(specification: AggregationSpecification, files: list[Path]) -> S
     schema = shards.schema(observables, specification.model)
     columns = [name for name in schema.names if name not in observables]
     table = pa.concat_tables([read_table(path, schema, columns) for path in files])
+    wanted_training = specification.training.model_dump(mode="json")
     for path in files:
-        point = provenance(path).get("specification", {}).get("point")
+        trained = provenance(path).get("specification", {})
+        point = trained.get("point")
         if point != specification.point:
             raise GrokphaseError(
                 f"{path} holds networks of the point {point}, not of {specification.point}; "
+                "delete it and run again"
+            )
+        if trained != wanted_training:
+            other = [key for key, value in wanted_training.items() if trained.get(key) != value]
+            raise GrokphaseError(
+                f"{path} holds networks of other settings than are wanted ({', '.join(other)}); "
                 "delete it and run again"
             )
     order = pc.sort_indices(table, [("dataset", "ascending"), ("start", "descending")])

@@ -17,6 +17,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from grokphase.config import Config, load_config
+from grokphase.configuration.messages import unknown
 from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
@@ -124,6 +125,13 @@ def _needed(config: Config, experiment: str | None, **more: str | None) -> None:
             )
 
 
+def _check_datasets(option: str, config: Config, experiment: str, indices: range) -> None:
+    """Whether an experiment has these datasets."""
+    last = config.experiments[experiment].datasets - 1
+    if indices[-1] > last:
+        raise GrokphaseError(f"--{option}: {experiment} has datasets 0 to {last}")
+
+
 @cli.command()
 @_selection("experiment")
 @click.option("--dataset", type=click.IntRange(min=0), help="Index of the dataset.")
@@ -149,6 +157,7 @@ def dataset(
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
         assert experiment is not None
         assert dataset is not None
+        _check_datasets("dataset", settings, experiment, range(dataset, dataset + 1))
         wanted = settings.dataset(experiment, dataset)
     else:
         wanted = _parse(AnyDatasetSpecification, specification)
@@ -216,16 +225,17 @@ def train(
     from grokphase import provenance
     from grokphase.training import train as run
 
+    indices = _parse_range("--datasets", datasets)
     if specification is None:
         settings = load_config(config, scale)
         _needed(settings, experiment, point=point)
         assert experiment is not None
         assert point is not None
         wanted = settings.training(experiment, point)
+        _check_datasets("datasets", settings, experiment, indices)
     else:
         wanted = _parse(TrainingSpecification, specification)
     layout = Layout(scale)
-    indices = _parse_range("--datasets", datasets)
     if dataset_files is None:
         files = [Path(layout.dataset(wanted.experiment, i)) for i in indices]
     else:
@@ -384,6 +394,7 @@ def baseline(
         assert experiment is not None
         assert dataset is not None
         wanted = settings.baseline(experiment, dataset)
+        _check_datasets("dataset", settings, experiment, range(dataset, dataset + 1))
     else:
         wanted = _parse(BaselineSpecification, specification)
     layout = Layout(scale)
@@ -411,12 +422,13 @@ def figure(
 
     if specification is None:
         settings = load_config(config, scale)
+        if figure is None:
+            raise GrokphaseError("--figure is missing (or give --specification)")
         if figure not in settings.figures:
             raise GrokphaseError(
                 f"--figure: there is no figure {figure!r}; the configuration has "
                 f"{', '.join(settings.figures)}"
             )
-        assert figure is not None
         wanted = settings.figure(figure)
     else:
         wanted = _parse(FigureSpecification, specification)
@@ -483,6 +495,10 @@ def estimate(
     from grokphase import estimation, machine
 
     settings = load_config(config, scale)
+    for target in targets:
+        names = ("all", *settings.figures)
+        if "/" not in target and target not in names:
+            raise GrokphaseError(unknown("TARGETS", target, "target", names))
     chosen = estimation.read_profile(profile, cores)
     planned = estimation.planned_jobs(targets or ("all",), scale, config)
     jobs = [job for one in planned if (job := estimation.needs(one, settings)) is not None]

@@ -125,6 +125,7 @@ class Config(BaseModel):
         return AggregationSpecification(
             point=point,
             model=one.model,
+            training=self.training(experiment, point),
             datasets=one.datasets,
             networks_per_dataset=len(one.networks.starts()),
             subsets=one.subsets,
@@ -199,7 +200,7 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
     if wrong_scale:
         raise _invalid(wrong_scale)
     assert isinstance(scales, Mapping)
-    merged = _merge(raw, scales[scale] or {})
+    merged = _merge(raw, {} if scales[scale] is None else scales[scale])
     problems: list[str] = []
     broken: set[Any] = set()
     try:
@@ -218,12 +219,11 @@ def _invalid(problems: list[str]) -> GrokphaseError:
 
 
 def _read_whole(path: Path) -> dict[str, Any]:
-    """A configuration file; one without scales is changes on top of config.yaml."""
-    raw = read_configuration_file(path)
-    base = Path("config.yaml")
-    return (
-        raw if "scales" in raw or not base.is_file() else _merge(read_configuration_file(base), raw)
-    )
+    """A configuration file on top of the folder's config.yaml, as Snakemake's --configfile."""
+    raw, base = read_configuration_file(path), Path("config.yaml")
+    if not base.is_file() or base.samefile(path):
+        return raw
+    return _merge(read_configuration_file(base), raw)
 
 
 def read_configuration_file(path: Path) -> dict[str, Any]:

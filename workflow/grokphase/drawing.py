@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from grokphase.tables import aggregates, modular_aggregates, modular_theory, the
 from grokphase.tables.observables import OBSERVABLES
 
 _log = logging.getLogger(__name__)
+# It wonders at every font of a figure without a date.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 
 class Tables(NamedTuple):
@@ -63,6 +66,8 @@ class ModularTables(NamedTuple):
     transitions: pd.DataFrame
     spectrum: pd.DataFrame
 
+
+AGAIN = "delete it and run again"
 
 LABELS = {
     "teacher_student": ("noise", "cubic_strength"),
@@ -131,11 +136,14 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
             of_lines("transitions", modular_theory.TRANSITIONS),
             of_lines("spectrum", modular_theory.SPECTRUM),
         )
-    datasets = range(specification.baseline_datasets)
-    baseline = [
-        read_table(results / "baseline" / f"dataset~{i}.parquet", theory.BASELINE).to_pandas()
-        for i in datasets
-    ]
+    baseline = []
+    for dataset in range(specification.baseline_datasets):
+        path = results / "baseline" / f"dataset~{dataset}.parquet"
+        baseline.append(read_table(path, theory.BASELINE).to_pandas())
+        recorded = provenance(path)
+        if recorded.get("dataset") != dataset:
+            raise GrokphaseError(f"{path} is of dataset {recorded.get('dataset')}; {AGAIN}")
+        _check_parameters(path, recorded.get("parameters"), first, {"noise", "cubic_strength"})
     return Tables(
         of_points("histogram", aggregates.HISTOGRAM),
         of_points("outputs", aggregates.OUTPUTS),
@@ -147,15 +155,31 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
     )
 
 
+def _check_parameters(
+    path: Path, recorded: Any, wanted: Parameters, unused: Collection[str] = ()
+) -> None:
+    """Raises GrokphaseError if a table was made with other parameters, up to those `unused`."""
+    other = [
+        f"{name}={recorded and recorded.get(name)} and not {value}"
+        for name, value in wanted.model_dump(mode="json").items()
+        if name not in unused and (recorded or {}).get(name) != value
+    ]
+    if other:
+        raise GrokphaseError(f"{path} was made with {', '.join(other)}; {AGAIN}")
+
+
 def _labelled(
     place: str, path: Path, schema: object, parameters: Parameters, labels: tuple[str, ...]
 ) -> pd.DataFrame:
     """The table of a point or line with the parameters it belongs to, where it lacks them."""
     table = read_table(path, schema).to_pandas()
-    if provenance(path).get("point", place) != place or table.empty:
-        raise GrokphaseError(
-            f"{path} is not the table of {place}, or is empty; delete it and run again"
-        )
+    recorded = provenance(path)
+    if recorded.get("point", place) != place or table.empty:
+        raise GrokphaseError(f"{path} is not the table of {place}, or is empty; {AGAIN}")
+    if "training" in recorded:
+        _check_parameters(path, recorded["training"]["parameters"], parameters)
+    else:
+        _check_parameters(path, recorded.get("parameters"), parameters, {"noise"})
     for name in labels:
         if name not in table:
             table[name] = getattr(parameters, name)

@@ -80,20 +80,27 @@ def read_profile(folder: Path | None, cores: int) -> Profile:
         settings = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise GrokphaseError(f"--profile: {path} cannot be read: {error}") from None
-    components = {
-        name: int(number)
-        for name, _, number in (
-            item.partition("=") for item in settings.get("group-components", ())
-        )
-    }
-    train = (settings.get("set-resources") or {}).get("train") or {}
+    if not isinstance(settings, Mapping):
+        raise GrokphaseError(f"--profile: {path} must hold a mapping of options of Snakemake")
+
+    def count(key: str, value: Any) -> int:
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise GrokphaseError(f"--profile: {path}, {key}: {value!r} is not a number") from None
+
+    grouped = settings.get("group-components", [])
+    grouped = grouped.split() if isinstance(grouped, str) else grouped
+    pairs = [str(item).partition("=") for item in grouped if isinstance(grouped, list)]
+    resources_of = settings.get("set-resources")
+    train = resources_of.get("train") if isinstance(resources_of, Mapping) else None
     return Profile(
         settings.get("executor", "local") != "local",
-        int(settings.get("jobs", 1)),
-        int(settings.get("cores", cores)),
-        int(settings.get("local-cores", 2)),
-        components,
-        bool(train.get("gpu")),
+        count("jobs", settings.get("jobs", 1)),
+        count("cores", settings.get("cores", cores)),
+        count("local-cores", settings.get("local-cores", 2)),
+        {name: count("group-components", number) for name, _, number in pairs},
+        isinstance(train, Mapping) and bool(train.get("gpu")),
     )
 
 
@@ -221,6 +228,9 @@ def report(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> str:
     return "\n".join(lines)
 
 
+LONGEST_REST = 1e9
+"""Seconds that a job takes at most, whatever its log says: thirty years."""
+
 STATES = ("done", "running", "failed", "slow", "waiting", "outdated")
 
 
@@ -283,7 +293,7 @@ def _is_of(shard: Path, specification: dict[str, Any]) -> bool:
 def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:
     """State of an unfinished training job and the processor seconds that it still needs."""
     try:
-        text, status = log.read_text(), log.stat()
+        text, status = log.read_text(errors="replace"), log.stat()
     except OSError:
         return "waiting", expected
     if "Error: " in text:
@@ -293,7 +303,7 @@ def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[st
     if lines and lines[-1][0] == lines[-1][1]:
         # It had finished, and its shard was removed.
         return "waiting", expected
-    left = float(lines[-1][2]) if lines else expected
+    left = min(float(lines[-1][2]), LONGEST_REST) if lines else expected
     quiet = now - status.st_mtime
     if quiet > stale + expected:
         return "slow", left

@@ -2,10 +2,22 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+
+def _not_tiny(value: float) -> float:
+    if value < SMALLEST:
+        raise ValueError(f"must be at least {SMALLEST:g}; got {value:g}")
+    return value
+
+
+SMALLEST = 1e-20
+"""Positive numbers below are refused: their squares leave the range of single precision."""
+
+Positive = Annotated[
+    float, Field(gt=0, le=1e12, allow_inf_nan=False, strict=True), AfterValidator(_not_tiny)
+]
+Finite = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False, strict=True)]
 PositiveCount = Annotated[int, Field(gt=0, le=10**9, strict=True)]
 
 

@@ -43,12 +43,13 @@ class Schedule(BaseModel):
 
     model_config = _STRICT
 
-    burn_in: int = Field(ge=0, strict=True, description="Kernel steps discarded.")
+    burn_in: int = Field(ge=0, le=10**9, strict=True, description="Kernel steps discarded.")
     draws: PositiveCount = Field(description="Draws recorded per network.")
     thin: PositiveCount = Field(default=1, description="Kernel steps per draw.")
     neuron_sweeps: int = Field(
         default=0,
         ge=0,
+        le=1000,
         strict=True,
         description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
         "and destroy droplets; in modular_addition over the Fourier modes of every neuron.",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grokphase.configuration.experiments import EXPERIMENTS
-from grokphase.configuration.figures import Drawing, figure_drawing, figure_names
+from grokphase.configuration.figures import figure_drawing, figure_names
 from grokphase.configuration.messages import unknown
 from grokphase.configuration.written import is_count, is_number, mapping, networks_as_written
 
@@ -24,7 +24,9 @@ def scale_problems(scales: Any, scale: Any, raw: Mapping[str, Any]) -> list[str]
         return ["scales: must be a mapping from names such as paper to changes"]
     if not isinstance(scale, str) or scale not in scales:
         return [unknown("scale", str(scale), "scale", scales)]
-    where, changes = f"scales.{scale}", scales[scale] or {}
+    where, changes = f"scales.{scale}", scales[scale]
+    if changes is None:
+        return []
     if not re.fullmatch(_NAME, scale):
         return [f"{where}: a scale's name has lower-case letters, digits and _ only"]
     if not isinstance(changes, Mapping):
@@ -128,8 +130,12 @@ def _figure_problems(
     problems = []
     drawing = raw.get("drawing") or name
     if drawing not in figure_names():
-        where = f"figures.{name}.drawing" if raw.get("drawing") else f"figures.{name}"
-        problems.append(unknown(where, drawing, "figure", figure_names()))
+        where, kind = (
+            (f"figures.{name}.drawing", "drawing")
+            if raw.get("drawing")
+            else (f"figures.{name}", "figure")
+        )
+        problems.append(unknown(where, drawing, kind, figure_names()))
     elif not re.fullmatch(_NAME, name) or name.split("_")[0] in RULES:
         problems.append(
             f"figures.{name}: {name!r} cannot name a figure; use lower-case letters, digits and _, "
@@ -145,10 +151,22 @@ def _figure_problems(
     model = experiment.get("model")
     selected = mapping(raw.get("select"))
     if drawing in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
-        problems += _drawing_problems(name, figure_drawing(drawing), drawn, experiment, selected)
+        problems += _drawing_problems(name, drawing, drawn, experiment, selected)
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
     if baseline and experiment.get("model") == "modular_addition":
         problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
+    others = [
+        parameter
+        for parameter, values in mapping(experiment.get("sweep")).items()
+        if parameter not in ("noise", "cubic_strength")
+        and isinstance(values, list)
+        and len(values) > 1
+    ]
+    if baseline and others:
+        problems.append(
+            f"figures.{name}.baseline: it is that of one {others[0]}, which {drawn} sweeps; set it "
+            f"to 0, or draw an experiment of one {others[0]}"
+        )
     if is_count(baseline) and is_count(datasets) and baseline > datasets:
         problems.append(
             f"figures.{name}.baseline: {baseline} datasets are wanted, but {drawn} has {datasets}"
@@ -171,17 +189,17 @@ def _figure_problems(
 
 def _drawing_problems(
     name: str,
-    drawing: Drawing,
+    drawing_name: str,
     drawn: str,
     experiment: Mapping[str, Any],
     selected: Mapping[str, Any],
 ) -> list[str]:
     """Whether a figure can draw an experiment of a known model."""
-    where = f"figures.{name}"
+    where, drawing = f"figures.{name}", figure_drawing(drawing_name)
     if experiment["model"] != drawing.model:
         return [
-            f"{where}.experiment: {name} draws experiments of the model {drawing.model}, but "
-            f"{drawn} is of {experiment['model']}"
+            f"{where}.experiment: {drawing_name} draws experiments of the model {drawing.model}, "
+            f"but {drawn} is of {experiment['model']}"
         ]
     problems = []
     fixed, swept = mapping(experiment.get("parameters")), mapping(experiment.get("sweep"))
@@ -190,20 +208,20 @@ def _drawing_problems(
     shares = selected.get("train_fraction", shares)
     if "train_fraction" not in drawing.varies and shares != [1]:
         problems.append(
-            f"{where}.experiment: {name} draws networks trained on the full table, but {drawn} has "
-            f"train_fraction={shares}"
+            f"{where}.experiment: {drawing_name} draws networks trained on the full table, but "
+            f"{drawn} has train_fraction={shares}"
         )
     if drawing.starts and not any(networks[kind] for kind in drawing.starts):
         problems.append(
-            f"{where}.experiment: {name} draws networks started {' or '.join(drawing.starts)}, and "
-            f"{drawn} has none: set experiments.{drawn}.networks.{drawing.starts[0]}, or draw "
-            "another experiment"
+            f"{where}.experiment: {drawing_name} draws networks started "
+            f"{' or '.join(drawing.starts)}, and {drawn} has none: set "
+            f"experiments.{drawn}.networks.{drawing.starts[0]}, or draw another experiment"
         )
     for parameter in EXPERIMENTS[drawing.model].parameters_type.model_fields:
         shown = selected.get(parameter, swept.get(parameter))
         if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
             problems.append(
-                f"{where}: {name} draws one {parameter}, and here are {len(shown)}: choose with "
-                f"{where}.select.{parameter}, such as [{shown[0]}]"
+                f"{where}: {drawing_name} draws one {parameter}, and here are {len(shown)}: choose "
+                f"with {where}.select.{parameter}, such as [{shown[0]}]"
             )
     return problems

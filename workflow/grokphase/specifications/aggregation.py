@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from grokphase.parameters import Positive, PositiveCount
+from grokphase.specifications.training import TrainingSpecification
 
 FEWEST_DRAWS = 4
 """Draws of a network from which convergence can be judged."""
@@ -69,7 +70,7 @@ class Convergence(BaseModel):
 
 
 class AggregationSpecification(BaseModel):
-    """How the shards of one point are combined.
+    """How the shards of one point are combined; `training` is how their networks were trained.
 
     `histogram` rebins the overlaps, of models that have one. `subsets` is the number of equal
     groups of datasets whose spread gives the error bars.
@@ -79,6 +80,7 @@ class AggregationSpecification(BaseModel):
 
     point: str
     model: str
+    training: TrainingSpecification
     datasets: PositiveCount
     networks_per_dataset: PositiveCount
     subsets: int = Field(ge=2)

@@ -21,7 +21,9 @@ class Curve(BaseModel):
     )
     lowest_noise: Positive = Field(description="Curves start at this noise.")
     highest_noise: Positive = Field(description="Curves end at this noise.")
-    noise_points: int = Field(default=101, ge=2, strict=True, description="Points of a curve.")
+    noise_points: int = Field(
+        default=101, ge=2, le=10_000, strict=True, description="Points of a curve."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
