@@ -3,8 +3,9 @@
 The paper's network inside the mixed phase, by default at noise 0.12, eps = -0.3: one network from
 the prior and one planted on each of several datasets, with the kernel of config.yaml and with the
 paper's isotropic Langevin dynamics.
-The gap of an observable is the mean over the datasets of planted less prior; the starts agree from
-the first draw after which every gap stays within two and a half of its standard errors. Where
+Every proposal is accepted, as in the first part of burn-in. The gap of an observable is the mean
+over the datasets of planted less prior; the starts agree from the first draw after which every gap
+stays within what Student's t exceeds as rarely as a normal deviate two and a half. Where
 Langevin is not there in its time, the gap of the mean square overlap is extrapolated as an
 exponential, fitted to the second half of the run, to the standard error that the other kernel ends
 with. Processor time of one network on one thread. Writes equilibration.json and equilibration.md
@@ -37,6 +38,7 @@ from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.specifications.training import TrainingSpecification
 from grokphase.tables.observables import OBSERVABLES
 from numpy.typing import NDArray
+from scipy import stats
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = "teacher_student"
@@ -44,6 +46,7 @@ NAMES = OBSERVABLES["teacher_student"]
 JUDGED = ("linear_overlap", "cubic_overlap", "mean_square_overlap", "droplet_fraction")
 LANGEVIN = {"kernel": "isotropic_langevin", "step_size": 2e-5}
 BOUND = 2.5
+"""Of a gap in its standard errors, as a normal deviate."""
 
 
 def run(
@@ -104,13 +107,15 @@ def run(
         "gap": gaps.mean(axis=0).tolist(),
         "error": (gaps.std(axis=0, ddof=1) / np.sqrt(datasets)).tolist(),
         "thin": thin,
+        "datasets": datasets,
         "seconds_per_draw": seconds / (2 * datasets * draws),
     }
 
 
 def agreement(found: dict[str, Any]) -> int | None:
     """First draw (from 1) from which all gaps stay within the bound; None if the last is not."""
-    within = (np.abs(found["gap"]) <= BOUND * np.array(found["error"])).all(axis=1)
+    bound = stats.t.isf(stats.norm.sf(BOUND), found["datasets"] - 1)
+    within = (np.abs(found["gap"]) <= bound * np.array(found["error"])).all(axis=1)
     if not within[-1]:
         return None
     outside = np.flatnonzero(~within)

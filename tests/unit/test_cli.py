@@ -151,7 +151,10 @@ TRAIN = ("train", *EXPERIMENT, "--point", POINT)
          "--line: 'cubic_strength~-0.2' is not one of teacher_student: cubic_strength~-0.3"),
         (("figure", "--figure", "fig7"),
          "--figure: there is no figure 'fig7'; the configuration has fig1"),
-        (("figure",), "--figure"),
+        (("figure",), "--figure is missing (or give --specification)"),
+        (("estimate", "fig7"), "TARGETS: there is no target 'fig7'; did you mean 'fig1'"),
+        (("dataset", *EXPERIMENT, "--dataset", 4), "--dataset: teacher_student has datasets 0 to"),
+        ((*TRAIN, "--datasets", "0-999999999999"), "--datasets: teacher_student has datasets 0 to"),
         (("dataset", "--dataset", 0), "--experiment is missing (or give --specification)"),
         (("dataset", *EXPERIMENT), "--dataset is missing (or give --specification)"),
         (("baseline", *EXPERIMENT), "--dataset is missing (or give --specification)"),
@@ -189,7 +192,8 @@ def test_wrong_options_are_named(folder, arguments, mentions):
     assert mentions in refused(folder, *arguments)
 
 
-def test_a_specification_makes_the_file_that_the_options_make(folder):
+def test_a_specification_makes_the_file_that_the_options_make(folder, monkeypatch):
+    monkeypatch.chdir(folder)
     wanted = load_config(folder / "config.yaml").dataset("teacher_student", 1)
     assert run(folder, "dataset", *EXPERIMENT, "--dataset", 1, "--output", "a.npz")[0] == 0
     options = ("--specification", wanted.model_dump_json(), "--output", "b.npz")

@@ -165,6 +165,15 @@ MISTAKES = {
         {"figures.mine": {"experiment": "teacher_student", "drawing": "fig11"}},
         "figures.mine.drawing: there is no drawing 'fig11'; did you mean 'fig1'?",
     ),
+    "baseline of a swept network": (
+        {
+            f"{E}.sweep.readout_variance": [0.1, 0.2],
+            f"{E}.parameters.readout_variance": None,
+            "figures.fig1.select.readout_variance": [0.1],
+            "figures.fig2.select.readout_variance": [0.1],
+        },
+        "figures.fig2.baseline: it is that of one readout_variance, which teacher_student sweeps; ",
+    ),
     "figure named like a rule": (
         {"figures.all": {"experiment": "teacher_student", "drawing": "fig2"}},
         "figures.all: 'all' cannot name a figure; use lower-case letters, digits and _, and do ",

@@ -51,9 +51,11 @@ def test_measured_jobs_fit_and_none_asks_for_twice_its_memory():
     cells = [[float(x) for x in re.findall(r"\| ([\d.]+) (?=\|)", row)] for row in rows]
     measured = [row for row in cells if row]
     assert len(measured) == len(module.SIZES) >= 5
-    for (_, seconds, _, memory, *_), (*size, datasets) in zip(measured, module.SIZES, strict=True):
+    for row, (*size, datasets) in zip(measured, module.SIZES, strict=True):
+        _, seconds, _, _, _, memory, *_ = row
         expected = resources.training(module.training_of(*size), datasets)
         assert memory < resources.memory_request(expected.memory, 1) < 2 * memory, size
+        assert seconds < 60 * resources.time_request(expected.seconds, 1), size
         assert 0.5 < seconds / expected.seconds / slowness < 2, size
 
 
@@ -93,6 +95,25 @@ def test_the_machine_is_measured_within_seconds():
     """By an order of magnitude, for other work disturbs it; one process, and one on every core."""
     assert 0.02 < machine.slowness() < 50
     assert 0.02 < machine.slowness(1000) < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [
+        ("jobs: many", "jobs: 'many' is not a number"),
+        ("group-components: [train=x]", "group-components: 'x' is not a number"),
+        ("[jobs]", "must hold a mapping"),
+    ],
+)
+def test_a_malformed_profile_is_named(tmp_path, text, mentions):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(GrokphaseError, match=f"--profile: .*config.yaml.*{mentions}"):
+        estimation.read_profile(tmp_path, 1)
+
+
+def test_a_profile_may_give_its_groups_as_text(tmp_path):
+    (tmp_path / "config.yaml").write_text("group-components: train=32 baseline=16")
+    assert estimation.read_profile(tmp_path, 1).components == {"train": 32, "baseline": 16}
 
 
 def test_a_missing_profile_is_named():
@@ -158,18 +179,20 @@ def test_the_status_of_a_run_is_read_from_its_files(tmp_path, monkeypatch):
     put(log(points[0], 2), "Error: training diverged\n")
     put(log(points[1], 0), "Error: stopped by SIGTERM after 9 draws; the state is saved: ...\n")
     put(log(points[1], 1), "")
+    put(log(points[1], 2), "1 of 9 draws, 1 draws/s, 99999999999999999999999 s remaining\n")
+    log(points[1], 2).write_bytes(log(points[1], 2).read_bytes() + b"\xff\xfe")
     # Of a job whose shard was removed afterwards.
     put(log(points[2], 1), "12:00:00 160 of 160 draws, 2 draws/s, 0 s remaining\n")
     now = log(points[1], 1).stat().st_mtime + 1
     found = {one.point: one for one in estimation.progress(config, now)
              if one.experiment == "modular_small"}  # fmt: skip
     assert found[points[0]][2:8] == (1, 1, 1, 0, 0, 0)
-    assert found[points[1]][2:8] == (0, 1, 0, 0, 2, 0)
+    assert found[points[1]][2:8] == (0, 2, 0, 0, 1, 0)
     assert found[points[2]][2:8] == (0, 0, 0, 0, 2, 1)
     assert found[points[3]][2:8] == (0, 0, 0, 0, 2, 1)
     later = {one.point: one for one in estimation.progress(config, now + 1e5)
              if one.experiment == "modular_small"}  # fmt: skip
     assert later[points[0]].slow == 1
     output = CliRunner().invoke(cli, ["status"]).output
-    assert "1 done; 2 running; 1 failed" in output
+    assert "1 done; 3 running; 1 failed" in output
     assert "training ends in about" in output

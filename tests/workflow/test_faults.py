@@ -89,6 +89,25 @@ def test_tables_of_another_point_are_refused(finished):
     summary.check_failure(f"{POINT}/diagnostics.parquet is of {OTHER}, not of {POINT}")
 
 
+def test_theory_and_baselines_of_other_settings_are_refused(finished):
+    """Tables that lie in the place of others, or are of a stage run by hand."""
+    theory = finished.path("theory/cubic_strength~-0.3")
+    own = {path: path.read_bytes() for path in theory.iterdir()}
+    finished.configure({f"{EXPERIMENT}.parameters.width": 9})
+    line = ("--experiment", "teacher_student", "--line", "cubic_strength~-0.3")
+    assert finished.grokphase("theory", *line).status == 0
+    finished.configure({})
+    figure = finished.grokphase("figure", "--figure", "fig1")
+    figure.check_failure("cubic_strength~-0.3/branches.parquet was made with width=9", "delete it")
+    for path, content in own.items():
+        path.write_bytes(content)
+    output = finished.path("baseline") / "dataset~0.parquet"
+    other = ("--experiment", "teacher_student", "--dataset", 1, "--output", output)
+    assert finished.grokphase("baseline", *other).status == 0
+    figure = finished.grokphase("figure", "--figure", "fig2")
+    figure.check_failure("dataset~0.parquet is of dataset 1", "delete it")
+
+
 @pytest.mark.parametrize("stage", ["train", "baseline"])
 def test_a_dataset_of_other_parameters_is_refused(finished, stage):
     finished.configure({f"{EXPERIMENT}.parameters.train_size": 50})
