@@ -170,7 +170,7 @@ MISTAKES = {
             f"{E}.sweep.readout_variance": [0.1, 0.2],
             f"{E}.parameters.readout_variance": None,
             "figures.fig1.select.readout_variance": [0.1],
-            "figures.fig2.select.readout_variance": [0.1],
+            "figures.fig2.select": {"readout_variance": [0.1]},
         },
         "figures.fig2.baseline: it is that of one readout_variance, which teacher_student sweeps; ",
     ),

@@ -88,7 +88,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     seconds, memory = gradient(parameters)
     gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
     of_step = gradients * seconds
-    if getattr(settings, "force_precision", "float32") == "bfloat16" and multiplies_bfloat16():
+    if settings.approximate_forces and multiplies_bfloat16():
         of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_cost(parameters)

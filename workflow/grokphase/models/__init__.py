@@ -10,6 +10,15 @@ A model module defines, for whitened positions of one network,
     control_variates    statistics of the dataset that are zero in the population
     saved               (start, end, parameters) -> weights kept in the shard, by column
     work_per_gradient   multiply-adds of one gradient
+    bytes_per_network   memory of a network on an accelerator
 
-and nothing else of the training stage depends on the model.
+and the module <model>_moves how a kernel moves its networks:
+
+    with_moves              (build, specification, parameters, data) -> Kernel
+    work_per_step           multiply-adds of a step
+    GIVES_EXPECTED_COUNTS   whether its sweeps give the expected histogram
+
+Beside these a model has its parameters (grokphase.parameters), its kind of dataset, its experiment
+(grokphase.configuration.experiments), its observables and columns (grokphase.tables), and its
+stages of aggregation and theory (grokphase.layout).
 """

@@ -35,6 +35,11 @@ class KernelSettings(BaseModel):
         """Cost of a step in evaluations of the gradient."""
         return 1
 
+    @property
+    def approximate_forces(self) -> bool:
+        """Whether these are of Target.approximate_gradient, and then one of the potential."""
+        return False
+
 
 class Target(NamedTuple):
     """The posterior to sample.

@@ -76,7 +76,7 @@ class Settings(KernelSettings):
 
     @model_validator(mode="after")
     def _approximations_are_corrected(self) -> "Settings":
-        if self.force_precision == "bfloat16" and not self.metropolis:
+        if self.approximate_forces and not self.metropolis:
             raise ValueError(
                 "force_precision bfloat16 needs metropolis: true, which makes it exact; without it "
                 "use float32"
@@ -87,6 +87,10 @@ class Settings(KernelSettings):
     def gradients_per_step(self) -> int:
         return self.leapfrog_steps
 
+    @property
+    def approximate_forces(self) -> bool:
+        return self.force_precision == "bfloat16"
+
 
 def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
@@ -95,7 +99,7 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
     from grokphase.sampling import tree
 
-    force = target.approximate_gradient if settings.force_precision == "bfloat16" else None
+    force = target.approximate_gradient if settings.approximate_forces else None
     approximate = force is not None
 
     def init(position: Position) -> State:
