@@ -17,7 +17,7 @@ from grokphase.layout import (
     parse_range,
 )
 from grokphase.layout import range_name
-from grokphase import resources, slurm
+from grokphase import estimation, resources, slurm
 from grokphase.provenance import code_digest, training_modules
 from grokphase.resources import memory_request, time_request
 
@@ -57,6 +57,26 @@ def check_results_folder():
 
 
 check_results_folder()
+
+
+def check_results_without_record():
+    """End the run if networks were trained with other settings and Snakemake does not know.
+
+    What results were made with is in its own folder, which is missing where results alone were
+    copied; it then takes all that is there for current.
+    """
+    if Path(".snakemake/metadata").is_dir() or not Path(LAYOUT.base).is_dir():
+        return
+    other = estimation.outdated_shards(CONFIG)
+    if other:
+        stop(
+            f"{len(other)} shards under {LAYOUT.base} were made with other settings than are "
+            f"wanted, such as {other[0]}, and the folder .snakemake, from which Snakemake would "
+            "know, is not here: copy it as well, or delete those results"
+        )
+
+
+check_results_without_record()
 
 
 def check_cluster():

@@ -108,6 +108,16 @@ def test_theory_and_baselines_of_other_settings_are_refused(finished):
     figure.check_failure("dataset~0.parquet is of dataset 1", "delete it")
 
 
+def test_results_copied_without_their_record_are_compared(finished):
+    """Snakemake would take them for current, whatever they were made with."""
+    shutil.rmtree(finished.folder / ".snakemake")
+    assert finished.snakemake().status == 0
+    shutil.rmtree(finished.folder / ".snakemake")
+    finished.configure({f"{EXPERIMENT}.parameters.width": 9})
+    outcome = finished.snakemake()
+    outcome.check_failure("shards under results/paper were made with other settings", ".snakemake")
+
+
 @pytest.mark.parametrize("stage", ["train", "baseline"])
 def test_a_dataset_of_other_parameters_is_refused(finished, stage):
     finished.configure({f"{EXPERIMENT}.parameters.train_size": 50})

@@ -89,7 +89,7 @@ def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
                 type=PATH,
                 default=Path("config.yaml"),
                 show_default=True,
-                help="Configuration file.",
+                help="Configuration file; changes on top of config.yaml if it is another one.",
             ),
             click.option("--scale", default="paper", show_default=True, help="Scale to apply."),
             *[options[name] for name in names],
@@ -447,7 +447,7 @@ def figure(
     type=PATH,
     default=Path("config.yaml"),
     show_default=True,
-    help="Configuration file.",
+    help="Configuration file; changes on top of config.yaml if it is another one.",
 )
 @click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
 def check(config: Path, scale: str) -> None:
@@ -474,7 +474,7 @@ def check(config: Path, scale: str) -> None:
     type=PATH,
     default=Path("config.yaml"),
     show_default=True,
-    help="Configuration file.",
+    help="Configuration file; changes on top of config.yaml if it is another one.",
 )
 @click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
 @click.option("--profile", type=PATH, help="Folder of the profile of a cluster.")
@@ -511,7 +511,7 @@ def estimate(
     type=PATH,
     default=Path("config.yaml"),
     show_default=True,
-    help="Configuration file.",
+    help="Configuration file; changes on top of config.yaml if it is another one.",
 )
 @click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
 @click.option(

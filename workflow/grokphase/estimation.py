@@ -14,7 +14,7 @@ import yaml
 from grokphase import resources
 from grokphase.config import Config
 from grokphase.errors import GrokphaseError
-from grokphase.layout import Layout, parse_range
+from grokphase.layout import Layout, parse_range, range_name
 
 START_SECONDS = 3.0
 """Snakemake's own start, of processor and of wall-clock time."""
@@ -263,7 +263,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
             counts = dict.fromkeys(STATES, 0)
             remaining = 0.0
             for datasets in experiment.shards():
-                label = f"{datasets.start}-{datasets.stop - 1}"
+                label = range_name(datasets)
                 wanted = config.training(name, point)
                 expected = resources.training(wanted, len(datasets)).seconds
                 shard = Path(layout.shard(name, point, label))
@@ -278,6 +278,19 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
                 remaining += left
             found.append(Progress(name, point, remaining=remaining, **counts))
     return found
+
+
+def outdated_shards(config: Config) -> list[Path]:
+    """Shards that are there and hold networks of other settings than those of `config`."""
+    layout = Layout(config.scale)
+    return [
+        shard
+        for name, experiment in config.experiments.items()
+        for point in (experiment.points() if experiment.trains else ())
+        for datasets in experiment.shards()
+        if (shard := Path(layout.shard(name, point, range_name(datasets)))).exists()
+        and not _is_of(shard, config.training(name, point).model_dump(mode="json"))
+    ]
 
 
 def _is_of(shard: Path, specification: dict[str, Any]) -> bool:
