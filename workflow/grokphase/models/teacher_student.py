@@ -211,8 +211,8 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
     rows = data.targets.shape[0]
     on_cpu = jax.default_backend() == "cpu"
     wanted = max(1, -(-rows * parameters.width // BLOCK_ELEMENTS)) if on_cpu else 1
-    blocks = -(-rows // -(-rows // wanted))
-    length = -(-rows // blocks)
+    length = max(1, -(-rows // wanted))
+    blocks = max(1, -(-rows // length))
     missing = blocks * length - rows
     return (
         jnp.pad(data.inputs, ((0, missing), (0, 0))).reshape(blocks, length, data.inputs.shape[1]),
