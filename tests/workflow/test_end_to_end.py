@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from grokphase.config import load_config
 from grokphase.layout import AGGREGATES, THEORY_TABLES
 
@@ -138,7 +139,8 @@ def test_the_summary_lists_every_point(quick):
 
 def test_stages_by_hand_give_the_bytes_of_the_workflow(finished, project):
     """The tiny sweep without Snakemake, each stage by its own command."""
-    one = load_config(project.folder / "config.yaml").experiments["teacher_student"]
+    config = yaml.safe_load((project.folder / "config.yaml").read_text())
+    one = load_config(config).experiments["teacher_student"]
 
     def stage(name, *options):
         outcome = project.grokphase(name, *options)
