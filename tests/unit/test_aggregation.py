@@ -442,7 +442,7 @@ def test_what_cannot_be_judged_is_said_in_words():
         noise((2, 40)), both
     )
     all_alike = np.repeat([[0.0, 1.0]], 20, axis=1) + np.arange(4)[:, None]
-    assert "differs from the first by the same in every network" in problems(all_alike, both * 2)
+    assert "differs from the first equally in every network" in problems(all_alike, both * 2)
     for found in (few, problems(noise((2, 40)), both), problems(all_alike, both * 2)):
         assert "nan" not in found
         assert "inf" not in found

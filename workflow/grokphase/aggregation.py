@@ -351,23 +351,20 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
     if not one.nested_rhat <= bounds.nested_rhat and not by_chance:
         text = f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}"
         if math.isfinite(one.start_difference):
-            text += f", its starts differ by {_in_words(one.start_difference)}"
+            text += f", its starts differ by {one.start_difference:.1f} standard errors"
         failures.append(text)
     if math.isnan(one.drift):
         failures.append(f"a drift of {name} cannot be seen with one network of each start")
     elif abs(one.drift) > bounds.drift:
+        difference = (
+            f"by {one.drift:.1f} standard errors"
+            if math.isfinite(one.drift)
+            else "equally in every network"
+        )
         failures.append(
-            f"{name} drifts: the second half of its draws differs from the first by "
-            f"{_in_words(one.drift)}"
+            f"{name} drifts: the second half of its draws differs from the first {difference}"
         )
     for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
         if not value >= bounds.ess:
             failures.append(f"{label} ESS of {name} is {value:.0f} < {bounds.ess:g}")
     return failures
-
-
-def _in_words(standard_errors: float) -> str:
-    """A difference in its standard errors, which are zero where all networks do the same."""
-    if math.isinf(standard_errors):
-        return "the same in every network"
-    return f"{standard_errors:.1f} standard errors"

@@ -495,8 +495,8 @@ def estimate(
     from grokphase import estimation, machine
 
     settings = load_config(config, scale)
+    names = ("all", *settings.figures)
     for target in targets:
-        names = ("all", *settings.figures)
         if "/" not in target and target not in names:
             raise GrokphaseError(unknown("TARGETS", target, "target", names))
     chosen = estimation.read_profile(profile, cores)

@@ -88,7 +88,8 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
     module = importlib.import_module(f"grokphase.figures.{specification.drawing}")
     with plt.rc_context(style.SETTINGS):
         figure = module.draw(tables)
-        # Laid out and measured once: left to savefig, every format would do it again.
+        # Laid out and measured once: left to savefig, every format would do it again, as it would
+        # with the engine that stands in for "none"; and the setting decides what None means.
         figure.draw_without_rendering()
         with plt.rc_context({"figure.constrained_layout.use": False}):
             figure.set_layout_engine(None)
@@ -159,10 +160,11 @@ def _check_parameters(
     path: Path, recorded: Any, wanted: Parameters, unused: Collection[str] = ()
 ) -> None:
     """Raises GrokphaseError if a table was made with other parameters, up to those `unused`."""
+    found = recorded or {}
     other = [
-        f"{name}={recorded and recorded.get(name)} and not {value}"
+        f"{name}={found.get(name)} and not {value}"
         for name, value in wanted.model_dump(mode="json").items()
-        if name not in unused and (recorded or {}).get(name) != value
+        if name not in unused and found.get(name) != value
     ]
     if other:
         raise GrokphaseError(f"{path} was made with {', '.join(other)}; {AGAIN}")

@@ -4,6 +4,8 @@ import hashlib
 import platform
 from pathlib import Path
 
+from grokphase.processor import CPU_INFORMATION
+
 
 class Layout:
     """Paths below the results of one scale, as strings that may hold Snakemake wildcards."""
@@ -92,7 +94,7 @@ def default_cache(root: str) -> Path:
     """Folder of compiled programs, shared by all scales; one for each kind of processor, as a
     program compiled on one need not run on another."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = CPU_INFORMATION.read_text()
     except OSError:
         text = ""
     lines = {line for line in text.splitlines() if line.startswith(("model name", "flags"))}

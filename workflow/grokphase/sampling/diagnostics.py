@@ -56,15 +56,17 @@ FEWEST_DRAWS_OF_A_CHAIN = 10
 """Draws of a network from which its own autocorrelation is estimated. Of fewer, Geyer's sum over
 split chains has no term, and the effective number of draws would be the same for any chain."""
 
+TAILS = (0.05, 0.95)
+"""Quantiles whose effective numbers of draws are those of the tails."""
+
 
 def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -> Diagnostics:
     """Diagnostics of one observable.
 
     datasets [networks] and starts [networks] say what each network is. Needs at least four draws
-    per network; fewer give nan, as does an observable that is constant. The effective numbers of
-    draws are those of the thinned chains, at most those of all draws; the Monte Carlo error is that
-    of the mean over all draws. With fewer draws than FEWEST_DRAWS_OF_A_CHAIN both come from the
-    spread between the networks.
+    per network; fewer give nan. The effective numbers of draws are those of the thinned chains, at
+    most those of all draws; the Monte Carlo error is that of the mean over all draws. With fewer
+    draws than FEWEST_DRAWS_OF_A_CHAIN both come from the spread between the networks.
     """
     draws = chains.thinned
     networks, length = draws.shape
@@ -77,7 +79,9 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         return Diagnostics(1.0, 1.0, 0.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
-    batch_deviations = _about_dataset_means(chains.batch_means, datasets)
+    bulk, tail, mcse = _effective_sizes(
+        deviations, _about_dataset_means(chains.batch_means, datasets)
+    )
     return Diagnostics(
         rhat=rhat,
         nested_rhat=_nested_rhat(
@@ -88,24 +92,28 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         ),
         start_difference=_start_difference(chains.mean, datasets, np.array(starts)),
         drift=_drift(chains.half_means, np.array(starts)),
-        **(
-            {
-                "ess_bulk": float(array_stats.ess(deviations, method="bulk")),
-                "ess_tail": float(array_stats.ess(deviations, method="tail", prob=(0.05, 0.95))),
-                "mcse": float(array_stats.mcse(batch_deviations, method="mean")),
-            }
-            if length >= FEWEST_DRAWS_OF_A_CHAIN
-            else {
-                "ess_bulk": _ess_between_networks(deviations),
-                "ess_tail": min(
-                    _ess_between_networks(
-                        (deviations <= np.quantile(deviations, p)).astype(np.float64)
-                    )
-                    for p in (0.05, 0.95)
-                ),
-                "mcse": float(deviations.mean(axis=1).std(ddof=1) / np.sqrt(networks)),
-            }
-        ),
+        ess_bulk=bulk,
+        ess_tail=tail,
+        mcse=mcse,
+    )
+
+
+def _effective_sizes(
+    deviations: NDArray[np.float64], batch_deviations: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Bulk and tail effective number of draws, and the Monte Carlo standard error of the mean."""
+    networks, length = deviations.shape
+    if length >= FEWEST_DRAWS_OF_A_CHAIN:
+        return (
+            float(array_stats.ess(deviations, method="bulk")),
+            float(array_stats.ess(deviations, method="tail", prob=TAILS)),
+            float(array_stats.mcse(batch_deviations, method="mean")),
+        )
+    below = [deviations <= np.quantile(deviations, share) for share in TAILS]
+    return (
+        _ess_between_networks(deviations),
+        min(_ess_between_networks(is_below.astype(np.float64)) for is_below in below),
+        float(deviations.mean(axis=1).std(ddof=1) / np.sqrt(networks)),
     )
 
 
