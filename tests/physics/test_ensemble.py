@@ -14,7 +14,7 @@ from grokphase.errors import GrokphaseError
 from grokphase.models import teacher_student
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.checkpoint import Checkpoint
-from grokphase.sampling.ensemble import Sampler, Schedule, count_overlaps
+from grokphase.sampling.ensemble import Profiles, Sampler, Schedule, count_overlaps
 from grokphase.sampling.kernels import Info, Kernel, State, Target, load
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import (
@@ -513,3 +513,72 @@ def test_annealed_networks_change_none_of_the_others(train):
     assert {identity: together[identity] for identity in alone} == alone
     losses = [tuple(row["train_loss"]) for row in together.values()]
     assert len(set(losses)) == 12
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+def in_windows(stop_after=None):
+    """An ensemble whose profiles record the centre of the window, the position and the key's draw.
+
+    With `stop_after` blocks the run is interrupted there and another sampler goes on.
+    """
+
+    def make_kernel(data, accept_all):
+        def step(key, state):
+            position = state.position + 1 + 0.01 * jax.random.uniform(key)
+            return state._replace(position=position), Info(jnp.ones(()), jnp.zeros(()))
+
+        return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
+
+    def compute(key, position, data):
+        return jnp.stack([data.noise, position[0], jax.random.uniform(key)])
+
+    def sampler():
+        return Sampler(
+            make_kernel=make_kernel,
+            observe=lambda data, x, potential: (x, x),
+            observable_count=1,
+            schedule=Schedule(4, 3, 2, 2, windows=2, window_burn_in=1, window_draws=3),
+            profiles=Profiles(
+                3,
+                compute,
+                lambda data, window: Noise(data.noise + 10 * window),
+                lambda key, position, data: jnp.full_like(position, 100 * data.noise),
+            ),
+        )
+
+    blocks = []
+
+    def after_block(ensemble):
+        blocks.append(ensemble._replace(state=jax.tree.map(jnp.copy, ensemble.state)))
+
+    keys = jax.random.split(jax.random.key(0), (1, 2))
+    data = Noise(jnp.asarray([0.5]))
+    ensemble = sampler().run(keys, sampler().start(jnp.zeros((1, 2, 1)), data), data, after_block)
+    if stop_after is not None:
+        ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None)
+    return ensemble, len(blocks)
+
+
+def test_windows_come_after_the_draws_and_begin_where_they_should():
+    """Three draws of two steps from the posterior, and three of each window after one discarded."""
+    ensemble, _ = in_windows()
+    assert ensemble.done == 4 + 3 + 2 * 4
+    assert ensemble.observables.shape == (1, 2, 3, 1)
+    assert ensemble.profiles.shape == (1, 2, 9, 3)
+    noise, position, draw = np.moveaxis(ensemble.profiles[0], 2, 0)
+    np.testing.assert_allclose(noise, [[0.5] * 3 + [10.5] * 3 + [20.5] * 3] * 2)
+    starts = [[10, 12, 14, 1054, 1056, 1058, 2054, 2056, 2058]] * 2
+    np.testing.assert_allclose(position, starts, atol=0.2)
+    assert len(np.unique(draw)) == draw.size
+    # Nothing of the windows is among what is recorded of the posterior.
+    assert np.ptp(ensemble.observables) < 5
+    assert (ensemble.counts.sum(axis=2) == 3).all()
+
+
+def test_interrupted_windows_go_on_where_they_were():
+    """Also between the end of one window and the beginning of the next."""
+    whole, blocks = in_windows()
+    for stop_after in range(1, blocks):
+        np.testing.assert_array_equal(in_windows(stop_after)[0].profiles, whole.profiles)

@@ -91,10 +91,10 @@ def test_the_grid_reaches_what_is_recorded_and_resolves_the_prior():
 
 @pytest.mark.parametrize("deviation", [0.06, 0.5])
 def test_interpolation_is_exact_for_powers_of_the_compressed_overlap(deviation):
-    grid = neuron_sweep.overlap_grid(deviation, 0.7)
+    grid = neuron_sweep.overlap_grid(deviation, 0.7, neuron_sweep.DENSITY_NODES)
     fine = neuron_sweep.FINE_CENTRES
     for matrix, points in ((grid.to_cells, grid.centres), (grid.to_bins, fine)):
-        for power in range(neuron_sweep.NODES):
+        for power in range(neuron_sweep.DENSITY_NODES):
             at_nodes, wanted = (
                 (q.astype(float) / np.sqrt(q.astype(float) ** 2 + 1.2)) ** power
                 for q in (grid.nodes, points)
@@ -137,7 +137,7 @@ def test_expected_counts_are_the_conditional_density(of, learned, seeds):
     fine = np.linspace(-2, 2, 801)
     for seed in range(seeds):
         position = model.start(jax.random.key(4 + seed), "prior", of, data, PlantedStart())
-        found = neuron_sweep.sweep(jax.random.key(5), position, of, data).expected_counts
+        found = neuron_sweep.expected_counts(position, of, data)
         assert float(found.sum()) == pytest.approx(1, abs=1e-5)
         weights = np.asarray(model.original_weights(position, of).weights, float)[0]
         across = inputs @ (weights - weights @ teacher * teacher)
@@ -176,7 +176,7 @@ def test_expected_counts_add_up_to_the_neurons_wherever_these_are(data, deviatio
     of = PARAMETERS.model_copy(update={"weight_variance": variance, **narrow})
     own = data._replace(noise=jnp.float32(of.noise))
     position = model.start(jax.random.key(2), "prior", of, own, PlantedStart())
-    counts = neuron_sweep.sweep(jax.random.key(3), position, of, own).expected_counts
+    counts = neuron_sweep.expected_counts(position, of, own)
     assert (counts >= 0).all()
     assert float(counts.sum()) == pytest.approx(of.width, rel=1e-4)
     assert (counts[0] > 0) == (deviation > 0.5)

@@ -113,10 +113,11 @@ def posteriors():
 
 
 def prior_positions(size, chains):
-    of = parameters(size)
-    data = model.load_data(of, generate_dataset(dataset_of(size)))
-    return jax.vmap(lambda key: model.start(key, "prior", of, data, PlantedStart()))(
-        jax.random.split(jax.random.key(11), chains)
+    width, input_dim = SIZES[size]
+    readout_key, weights_key = jax.random.split(jax.random.key(11))
+    return model.Position(
+        jax.random.normal(readout_key, (chains, width)),
+        jax.random.normal(weights_key, (chains, width, input_dim)),
     )
 
 

@@ -7,8 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from grokphase.aggregation import (
+    Action,
     Networks,
+    Shards,
+    action_of_datasets,
     aggregate,
+    as_networks,
     diagnostics,
     expected_counts,
     histogram,
@@ -17,8 +21,10 @@ from grokphase.aggregation import (
 )
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
+from grokphase.models.umbrella_cost import PROFILE_NODES
 from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.specifications.training import Umbrella
 from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
@@ -35,7 +41,7 @@ FINE_EDGES = np.concatenate(
 
 
 CONFIG = load_config(Path(__file__).parents[2] / "config.yaml")
-TRAINING = CONFIG.training("teacher_student", "noise~0.18/cubic_strength~-0.3").model_copy(
+TRAINING = CONFIG.training("teacher_student", "noise~0.18/cubic_strength~-0.1").model_copy(
     update={"point": "noise~0.18"}
 )
 
@@ -195,6 +201,71 @@ def test_a_density_that_rests_on_one_network_says_so():
     assert table["networks"][31] == pytest.approx(5, abs=0.2)
 
 
+def of_datasets(error, action=3.0):
+    """An action of every bin with this error, as from profiles of six networks."""
+    return Action(*(np.full(61, x) for x in (6.0, math.exp(-action), action, error)))
+
+
+def test_profiles_decide_the_action_where_counts_rest_on_few_networks():
+    """In the tail whatever their error, elsewhere where it is the smaller one."""
+    expected = np.ones((6, shards.FINE_BINS + 2))
+    expected[0, 1 + shards.FINE_BINS // 2] = 1e9
+    expected[1, 1 + shards.FINE_BINS // 2 + 10] = 20
+    counts = np.ones_like(expected, dtype=int)
+    inputs = (counts, expected, np.arange(6) // 2, Histogram())
+    without = columns(histogram(*inputs))
+    worse = columns(histogram(*inputs, of_datasets(1e9)))
+    better = columns(histogram(*inputs, of_datasets(0.0)))
+    assert worse["action"][30] == 3.0
+    assert worse["networks"][30] == 6
+    np.testing.assert_array_equal(np.delete(worse["action"], 30), np.delete(without["action"], 30))
+    assert better["action"][32] == 3.0
+    assert better["action_error"][32] == 0.0
+    assert (better["counted_action"] == without["counted_action"]).all()
+
+
+def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):
+    """Profiles of which each dataset has its own, and those of the windows: a Gaussian of known
+    width per dataset, the mean of whose actions is not the action of the mean."""
+    umbrella = Umbrella(overlaps=(0.5,), burn_in=0, draws=2)
+    training = TRAINING.model_copy(update={"umbrella": umbrella, "draws": 3, "point": "noise~0.18"})
+    overlaps = np.linspace(0, 1.6, PROFILE_NODES)
+    prior = math.sqrt(0.5 / 150)
+    widths = prior * np.array([0.9, 1.0, 1.1, 1.2])
+    names = shards.schema(OBSERVED).names
+    rows = {name: [] for name in names}
+    for dataset, width in enumerate(widths):
+        profile = overlaps**2 * (prior**-2 - width**-2) / 2
+        for start in ("prior", "planted"):
+            row = dict.fromkeys(OBSERVED, [0.0] * 3) | {
+                "dataset": dataset,
+                "start": start,
+                "network": 0,
+                "acceptance": 1.0,
+                "sweep_acceptance": 1.0,
+                "control_variates": [0.0, 0.0, 0.0],
+                "overlap_counts": gaussian_counts(prior, 1, 600)[0],
+                "expected_overlap_counts": gaussian_counts(prior, 1, 600)[0].astype(float),
+                "overlap_profiles": np.tile(profile, 5),
+            }
+            for name in names:
+                rows[name].append(row[name])
+    table = pa.Table.from_pydict(rows, schema=shards.schema(OBSERVED))
+    spec = specification(datasets=4, subsets=2, training=training)
+    networks = as_networks(Shards(table, {}), "teacher_student")
+    found = action_of_datasets(table, networks, spec)
+    shown = np.abs(np.arange(61) - 30) <= 8
+    left = (np.arange(61) - 30.5)[shown] * 0.05
+    mass = [norm(scale=width).cdf(left + 0.05) - norm(scale=width).cdf(left) for width in widths]
+    actions = -np.log(np.array(mass) / 0.05)
+    # The density is taken at the middle of the fine bins: at 120 nats per unit, 0.015 off.
+    np.testing.assert_allclose(found.action[shown], actions.mean(axis=0), rtol=1e-3, atol=1e-3)
+    error = actions.std(axis=0, ddof=1) / 2
+    np.testing.assert_allclose(found.error[shown], error, rtol=1e-2, atol=1e-3)
+    assert (found.networks == 8).all()
+    assert action_of_datasets(table, networks, specification(datasets=4, subsets=2)) is None
+
+
 # --- outputs --------------------------------------------------------------------------------------
 
 
@@ -281,9 +352,9 @@ def test_both_errors_agree_with_control_variates():
 
 
 def test_few_datasets_do_without_control_variates():
-    """A regression on two variates needs nine datasets."""
-    networks = synthetic(datasets=8, explained=3.0)
-    options = {"datasets": 8, "subsets": 4}
+    """A regression on two variates needs eight datasets."""
+    networks = synthetic(datasets=6, explained=3.0)
+    options = {"datasets": 6, "subsets": 3}
     table = outputs(networks, specification(**options))
     assert table == outputs(networks, specification(**options, control_variates=False))
 
@@ -356,6 +427,7 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"
                 columns[name].append(draws + shift * (start == "planted"))
             columns["overlap_counts"].append(gaussian_counts(0.3, 1, 600)[0])
             columns["expected_overlap_counts"].append([])
+            columns["overlap_profiles"].append([])
     table = pa.Table.from_pydict(columns, schema=shards.schema(OBSERVED))
     trained = TRAINING.model_copy(update={"point": point}).model_dump(mode="json")
     write_table(path, table, {"specification": trained})
@@ -402,7 +474,11 @@ def test_expected_counts_of_sweeps_that_reject_are_not_used(caplog):
         np.ones((4, shards.FINE_BINS + 2)),
         np.zeros((4, 0)),
     )
-    assert expected_counts(networks) is networks.expected_counts
+    np.testing.assert_array_equal(expected_counts(networks), networks.expected_counts)
+    one_sided = networks.expected_counts.copy()
+    one_sided[:, 5] = 3.0
+    both = expected_counts(networks._replace(expected_counts=one_sided))
+    assert (both[:, [5, -6]] == 2.0).all()
     assert not caplog.text
     worse = networks._replace(sweep_acceptance=np.full(4, 0.9))
     assert expected_counts(worse).shape == (4, 0)

@@ -212,6 +212,14 @@ MISTAKES = {
          "figures": {}},
         f"{E}: sweep.train_size: points share their datasets, so train_size cannot be swept; make ",
     ),
+    "window beyond the profiles": (
+        {f"{E}.umbrella.overlaps": [0.8, 1.7]},
+        f"{E}: umbrella.overlaps: 1.7 lies beyond 1.6, which the profiles of the overlap reach: ",
+    ),
+    "tail of an unknown parameter": (
+        {f"{E}.umbrella.select": {"nose": [0.1]}},
+        f"{E}: umbrella.select.nose: there is no parameter 'nose'; did you mean 'noise'?",
+    ),
     "nothing selected": ({"figures.fig1.select.noise": []}, "figures.fig1.select.noise: "),
     "too many baselines": (
         {"figures.fig2.baseline": 26},

@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
+from grokphase.models.umbrella_cost import PROFILE_NODES, profile_limit
+from grokphase.overlap_density import fine_shares
+from grokphase.parameters import TeacherStudent
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
 from grokphase.specifications.aggregation import (
@@ -24,7 +27,13 @@ from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
 
 LOWEST_SWEEP_ACCEPTANCE = 0.95
-"""Share of the sweeps' proposals accepted from which their densities give the histogram."""
+"""Share of the sweeps' proposals accepted from which interpolated densities are trusted."""
+
+LEAST_SHARE_OF_NETWORKS = 0.5
+"""Share of the networks that an expected count must rest on, as an effective number."""
+
+DATASETS_PER_COLUMN = 2.5
+"""Datasets from which on control variates are used, per coefficient that is fitted."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +77,8 @@ def aggregate(
     """
     observables = OBSERVABLES[specification.model]
     assert specification.histogram is not None
-    networks = as_networks(read_shards(specification, shard_files), specification.model)
+    read = read_shards(specification, shard_files)
+    networks = as_networks(read, specification.model)
     settings = specification.model_dump(mode="json")
     write_table(
         histogram_file,
@@ -77,6 +87,7 @@ def aggregate(
             expected_counts(networks),
             subsets_of(networks.dataset, specification),
             specification.histogram,
+            action_of_datasets(read.table, networks, specification),
         ),
         settings,
     )
@@ -89,18 +100,19 @@ def aggregate(
 def expected_counts(networks: Networks) -> NDArray[np.float64]:
     """The networks' expected counts [networks, bins]; [networks, 0] if they are not to be trusted.
 
-    A sweep corrects what it proposes from an interpolated density, but its expected counts are that
-    density. Where much is rejected it is wrong: by 0.002 nats with 0.97 accepted, by 0.2 with 0.92
-    and by 1 with 0.87.
+    They come from interpolated densities, as the proposals of the sweeps do, which a Metropolis
+    step corrects. Where much of those is rejected the interpolation is wrong: by 0.002 nats with
+    0.97 accepted, by 0.2 with 0.92 and by 1 with 0.87. Averaged over q and -q, since the posterior
+    does not change when all weights of a neuron change their sign.
     """
     accepted = networks.sweep_acceptance.mean()
-    if networks.expected_counts.shape[1] and accepted < LOWEST_SWEEP_ACCEPTANCE:
+    if networks.expected_counts.shape[1] and not accepted >= LOWEST_SWEEP_ACCEPTANCE:
         _log.warning(
             f"the sweeps over the neurons accept only {accepted:.2f} of their proposals "
-            f"(< {LOWEST_SWEEP_ACCEPTANCE}): the histogram is that of the counts"
+            f"(< {LOWEST_SWEEP_ACCEPTANCE}): expected counts are not used"
         )
         return networks.expected_counts[:, :0]
-    return networks.expected_counts
+    return (networks.expected_counts + networks.expected_counts[:, ::-1]) / 2
 
 
 def report(diagnostics: pa.Table) -> None:
@@ -200,18 +212,39 @@ def rebin(counts: NDArray[Any], bins: Histogram) -> NDArray[Any]:
     return inside.reshape(*counts.shape[:-1], bins.bins, per_bin).sum(axis=-1)
 
 
+class Action(NamedTuple):
+    """Columns [bins] of the histogram."""
+
+    networks: NDArray[np.float64]
+    density: NDArray[np.float64]
+    action: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
 def histogram(
     counts: NDArray[np.int64],
     expected_counts: NDArray[np.float64],
     subsets: NDArray[np.int_],
     bins: Histogram,
+    of_datasets: Action | None = None,
 ) -> pa.Table:
     """Density of q and its action -log p with standard errors.
 
-    counts, expected_counts : [networks, FINE_BINS + 2], the latter [networks, 0] without sweeps.
+    counts, expected_counts : [networks, FINE_BINS + 2], the latter [networks, 0] if there are none.
+    of_datasets : see `action_of_datasets`; None if there are no profiles.
+
+    The action of a bin is that of the expected counts where these rest on at least half of the
+    networks, and that of the profiles further out, and wherever this has the smaller error. Without
+    either it is that of the counts.
     """
-    counted = _action(counts, subsets, bins)
-    best = _action(expected_counts, subsets, bins) if expected_counts.shape[1] else counted
+    counted = _counted_action(counts, subsets, bins)
+    best = _counted_action(expected_counts, subsets, bins) if expected_counts.shape[1] else counted
+    if of_datasets is not None:
+        few = best.networks < LEAST_SHARE_OF_NETWORKS * len(counts)
+        better = few | (of_datasets.error < best.error)
+        chosen = np.isfinite(of_datasets.action) & better
+        pairs = zip(of_datasets, best, strict=True)
+        best = Action(*(np.where(chosen, x, y) for x, y in pairs))
     edges = (np.arange(bins.bins + 1) - bins.bins / 2) * bins.bin_width
     return pa.Table.from_pydict(
         {
@@ -229,16 +262,53 @@ def histogram(
     )
 
 
-class _Action(NamedTuple):
-    """Columns [bins] of the histogram."""
+def action_of_datasets(
+    table: pa.Table, networks: Networks, specification: AggregationSpecification
+) -> Action | None:
+    """Mean over datasets of -log p, from the profiles of the shards; None if there are none.
 
-    networks: NDArray[np.float64]
-    density: NDArray[np.float64]
-    action: NDArray[np.float64]
-    error: NDArray[np.float64]
+    It is the action of a typical dataset. (The mean of p itself is that of few datasets: at the
+    paper's size and 15 nats they differ by factors of ten.) Adjusted for control variates, as
+    `outputs`.
+    """
+    bins = specification.histogram
+    if specification.training.umbrella is None or bins is None:
+        return None
+    in_bins = rebin(_dataset_shares(table, specification), bins)
+    known = (in_bins > 0).all(axis=0)
+    actions = -np.log(np.where(known, in_bins, 1.0) / bins.bin_width)
+    found = regression(actions, _design(networks, specification))
+    return Action(
+        np.where(known, float(len(table)), 0.0),
+        np.where(known, np.exp(-found.mean), 0.0),
+        np.where(known, found.mean, np.nan),
+        np.where(known, found.error, np.nan),
+    )
 
 
-def _action(counts: NDArray[Any], subsets: NDArray[np.int_], bins: Histogram) -> _Action:
+def _dataset_shares(
+    table: pa.Table, specification: AggregationSpecification
+) -> NDArray[np.float64]:
+    """Probability of every fine bin of the overlap [datasets, FINE_BINS + 2] from the profiles."""
+    training = specification.training
+    parameters, umbrella = training.parameters, training.umbrella
+    assert isinstance(parameters, TeacherStudent)
+    assert umbrella is not None
+    overlaps = np.linspace(0, profile_limit(parameters), PROFILE_NODES)
+    deviation = math.sqrt(parameters.weight_variance / parameters.input_dim)
+    profiles = matrix(table, "overlap_profiles").reshape(len(table), -1, PROFILE_NODES)
+    windows = np.arange(len(umbrella.overlaps))
+    starts = training.draws + umbrella.draws * windows
+    dataset = table["dataset"].to_numpy()
+    shares = []
+    for one in np.unique(dataset):
+        parts = np.split(profiles[dataset == one], starts, axis=1)
+        by_window = [part.reshape(-1, PROFILE_NODES) for part in parts]
+        shares.append(fine_shares(by_window, overlaps, deviation, umbrella))
+    return np.stack(shares)
+
+
+def _counted_action(counts: NDArray[Any], subsets: NDArray[np.int_], bins: Histogram) -> Action:
     """Density and action from counts [networks, FINE_BINS + 2], whole or expected.
 
     The action is that of the mean density over subsets, and its error the subsets' standard error
@@ -256,12 +326,53 @@ def _action(counts: NDArray[Any], subsets: NDArray[np.int_], bins: Histogram) ->
     squares = np.square(share).sum(axis=0)
     seen = density > 0
     where = np.where(seen, density, 1.0)
-    return _Action(
+    return Action(
         np.where(seen, np.square(share.sum(axis=0)) / np.where(seen, squares, 1.0), 0.0),
         density,
         np.where(seen, -np.log(where), np.nan),
         np.where(seen, error / where, np.nan),
     )
+
+
+class Regression(NamedTuple):
+    """A mean over datasets without what control variates explain of the spread.
+
+    adjusted [datasets, ...] : the datasets' values without it;  mean [...] : theirs.
+    error [...] : standard error of the mean;  inflation : of an error of the adjusted values'
+        mean, for the degrees of freedom spent and the distance of the variates from zero.
+    """
+
+    adjusted: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    inflation: float
+
+
+def regression(values: NDArray[np.float64], design: NDArray[np.float64]) -> Regression:
+    """Values [datasets, ...] regressed on the columns of design [datasets, 1 + k], the first ones.
+
+    Source: Owen, Monte Carlo theory, methods and examples (2013), section 8.9.
+    """
+    datasets, columns = design.shape
+    freedom = datasets - columns
+    coefficients = np.linalg.lstsq(design, values.reshape(datasets, -1), rcond=None)[0]
+    explained = design[:, 1:] @ coefficients[1:]
+    adjusted = values - explained.reshape(values.shape)
+    mean = adjusted.mean(axis=0)
+    variance = np.square(adjusted - mean).sum(axis=0) / freedom
+    # Variance of the mean over that of one dataset; without variates 1 / number of datasets.
+    leverage = np.linalg.inv(design.T @ design)[0, 0]
+    inflation = math.sqrt((datasets - 1) / freedom * leverage * datasets)
+    return Regression(adjusted, mean, np.sqrt(variance * leverage), inflation)
+
+
+def _design(networks: Networks, specification: AggregationSpecification) -> NDArray[np.float64]:
+    """Ones and, if there are datasets enough for them, the control variates [datasets, 1 + k]."""
+    datasets = np.unique(networks.dataset)
+    variates = np.stack([networks.control_variates[networks.dataset == d][0] for d in datasets])
+    columns = 1 + variates.shape[1]
+    usable = specification.control_variates and len(datasets) >= DATASETS_PER_COLUMN * columns
+    return np.column_stack([np.ones(len(datasets)), *(variates.T if usable else ())])
 
 
 def outputs(networks: Networks, specification: AggregationSpecification) -> pa.Table:
@@ -270,34 +381,22 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     With control variates the datasets' means are regressed on statistics of their training sets
     whose population values are zero, and the mean is that of what remains: the same expectation,
     without the part of the spread that those statistics explain. At the paper's size that is
-    95 % of the variance of the linear overlap. Errors count the degrees of freedom spent and the
-    distance of the variates' means from zero.
-
-    Source: Owen, Monte Carlo theory, methods and examples (2013), section 8.9.
+    95 % of the variance of the linear overlap.
     """
-    datasets = np.unique(networks.dataset)
-    subsets = subsets_of(datasets, specification)
-    variates = np.stack([networks.control_variates[networks.dataset == d][0] for d in datasets])
-    usable = specification.control_variates and len(datasets) >= 3 * (variates.shape[1] + 1)
-    design = np.column_stack([np.ones(len(datasets)), *(variates.T if usable else ())])
-    freedom = len(datasets) - design.shape[1]
-    # Variance of the mean over that of one dataset; without variates 1 / number of datasets.
-    leverage = np.linalg.inv(design.T @ design)[0, 0]
-    inflation = np.sqrt((len(datasets) - 1) / freedom * leverage * len(datasets))
+    design = _design(networks, specification)
+    subsets = subsets_of(np.unique(networks.dataset), specification)
     rows = []
     for name, chains in networks.draws.items():
         raw = _group_means(chains.mean, networks.dataset)
-        coefficients = np.linalg.lstsq(design, raw, rcond=None)[0]
-        adjusted = raw - design[:, 1:] @ coefficients[1:]
-        variance = np.sum((adjusted - adjusted.mean()) ** 2) / freedom
-        by_subset = _group_means(adjusted, subsets)
+        found = regression(raw, design)
+        by_subset = _group_means(found.adjusted, subsets)
         rows.append(
             {
                 "observable": name,
-                "mean": adjusted.mean(),
+                "mean": found.mean,
                 "raw_mean": raw.mean(),
-                "subset_error": inflation * by_subset.std(ddof=1) / np.sqrt(len(by_subset)),
-                "dataset_error": np.sqrt(variance * leverage),
+                "subset_error": found.inflation * by_subset.std(ddof=1) / np.sqrt(len(by_subset)),
+                "dataset_error": found.error,
                 "dataset_spread": raw.std(ddof=1),
                 "network_spread": np.sqrt(chains.variance.mean() * _bessel(chains.draws)),
             }

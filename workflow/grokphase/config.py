@@ -63,6 +63,13 @@ class Config(BaseModel):
             for name, one in self.experiments.items()
             if one.sampler is not None and one.sampler.draws < FEWEST_DRAWS
         ]
+        unselected = [
+            f"experiments.{name}.umbrella.select has no point of the sweep: no tail is sampled"
+            for name, one in self.experiments.items()
+            if isinstance(one, TeacherStudentExperiment)
+            and one.umbrella is not None
+            and not one.points(one.umbrella.select)
+        ]
         composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
             for name, one in self.experiments.items()
@@ -70,7 +77,7 @@ class Config(BaseModel):
             for prime in dict.fromkeys(point.prime for point in one.points().values())
             if not is_prime(prime)
         ]
-        return outside + unjudged + composite
+        return outside + unjudged + unselected + composite
 
     def dataset(self, experiment: str, dataset: int) -> AnyDatasetSpecification:
         """Specification of one dataset."""
@@ -117,6 +124,7 @@ class Config(BaseModel):
             networks=one.networks,
             planted=one.planted,
             annealing=one.annealing,
+            umbrella=one.umbrella_at(point) if isinstance(one, TeacherStudentExperiment) else None,
         )
 
     def aggregation(self, experiment: str, point: str) -> AggregationSpecification:

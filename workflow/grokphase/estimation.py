@@ -134,7 +134,10 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
         datasets = len(parse_range(job["datasets"]))
         cost = resources.training(specification, datasets)
         networks = datasets * len(specification.networks.starts())
-        return Job(stage, cost, 0.02 + networks * (0.002 + specification.draws * 4e-5))
+        per_network = 0.002 + specification.draws * 4e-5
+        if specification.umbrella is not None:
+            per_network += 0.005
+        return Job(stage, cost, 0.02 + networks * per_network)
     if stage == "baseline":
         [point, *_] = config.experiments[job["experiment"]].points().values()
         return Job(stage, resources.baseline(point.train_size), 0.01)

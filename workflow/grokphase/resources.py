@@ -10,6 +10,7 @@ from typing import NamedTuple
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
+from grokphase.models.umbrella_cost import work_per_profile
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import kernels
@@ -42,6 +43,10 @@ SECONDS_PER_ACTIVATION = 1.45e-9
 
 SECONDS_PER_NEURON = 1.5e-5
 """Processor time of a visit of such a sweep beside its activations."""
+
+SECONDS_PER_PROFILE_WORK = 2.5e-11
+"""Processor time of a multiply-add of a profile of the overlap, its share of activations and of the
+expected counts included."""
 
 BFLOAT16_SHARE = 0.65
 """Time of a gradient with products in bfloat16 over that of one in float32, on a processor that has
@@ -85,6 +90,12 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     settings = kernels.load(options.pop("kernel")).Settings(**options)
     networks = len(specification.networks.starts())
     steps = specification.burn_in + specification.draws * specification.thin
+    profiles = 0
+    if specification.umbrella is not None:
+        windows = len(specification.umbrella.overlaps)
+        in_window = specification.umbrella.burn_in + specification.umbrella.draws
+        steps += windows * in_window * specification.thin
+        profiles = specification.draws + windows * specification.umbrella.draws
     seconds, memory = gradient(parameters)
     gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
     of_step = gradients * seconds
@@ -99,9 +110,10 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         of_sweep = sweep(parameters)
         of_step += specification.neuron_sweeps * of_sweep.seconds
         memory += of_sweep.memory
-    return Resources(
-        TRAINING_START + datasets * networks * steps * of_step, TRAINING_MEMORY + memory
-    )
+    of_network = steps * of_step
+    if profiles and isinstance(parameters, TeacherStudent):
+        of_network += profiles * work_per_profile(parameters) * SECONDS_PER_PROFILE_WORK
+    return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
 
 def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:

@@ -188,6 +188,7 @@ def _train_group(
             "control_variates": model.control_variates(data[row]),
             counts_column: ensemble.counts[row],
             f"expected_{counts_column}": ensemble.expected_counts[row],
+            "overlap_profiles": ensemble.profiles[row].reshape(len(ensemble.profiles[row]), -1),
             **model.saved(
                 starts[row],
                 jax.tree.map(lambda x, row=row: x[row], ensemble.state.position),
@@ -250,6 +251,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         draws=specification.draws,
         thin=specification.thin,
         block=block_size(work if jax.default_backend() == "cpu" else work / ACCELERATOR_SPEED),
+        **_windows(specification),
     )
     return Sampler(
         make_kernel,
@@ -257,8 +259,21 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         len(OBSERVABLES[specification.model]),
         schedule,
         model.COUNTING,
-        has_expected_counts=moves.GIVES_EXPECTED_COUNTS and specification.neuron_sweeps > 0,
+        moves.expected_counts(specification, parameters),
+        moves.profiles(specification, parameters),
     )
+
+
+def _windows(specification: TrainingSpecification) -> dict[str, int]:
+    """What a schedule says of the windows."""
+    umbrella = specification.umbrella
+    if umbrella is None:
+        return {}
+    return {
+        "windows": len(umbrella.overlaps),
+        "window_burn_in": umbrella.burn_in,
+        "window_draws": umbrella.draws,
+    }
 
 
 def _read_dataset(specification: TrainingSpecification, dataset: int, path: Path) -> Any:
@@ -350,6 +365,7 @@ def _pack(dataset: int, ensemble: Ensemble) -> Arrays:
         "current/acceptance": ensemble.acceptance,
         "current/counts": ensemble.counts,
         "current/expected_counts": ensemble.expected_counts,
+        "current/profiles": ensemble.profiles,
     }
 
 
@@ -375,6 +391,7 @@ def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
         arrays["current/acceptance"],
         arrays["current/counts"],
         arrays["current/expected_counts"],
+        arrays["current/profiles"],
     )
 
 

@@ -29,11 +29,23 @@ from grokphase import resources
 from grokphase.configuration.written import is_count, mapping, networks_as_written
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import choose_form, collapsed_cost, gradient_cost
-from grokphase.parameters import ModularAddition, Parameters, PositiveCount, TeacherStudent
+from grokphase.parameters import (
+    Finite,
+    ModularAddition,
+    Parameters,
+    PositiveCount,
+    TeacherStudent,
+)
 from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import Convergence, Histogram
 from grokphase.specifications.theory import ModularTheory, Theory
-from grokphase.specifications.training import Annealing, Networks, PlantedStart, PlantedWaves
+from grokphase.specifications.training import (
+    Annealing,
+    Networks,
+    PlantedStart,
+    PlantedWaves,
+    Umbrella,
+)
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,7 +136,7 @@ class BaseExperiment(BaseModel):
         default=True,
         strict=True,
         description="Remove from the outputs what the training sets' own sample moments explain; "
-        "takes nine datasets, and with fewer nothing is removed.",
+        "takes ten datasets, and with fewer nothing is removed.",
     )
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."
@@ -185,6 +197,15 @@ class BaseExperiment(BaseModel):
         return [range(i, min(i + step, self.datasets)) for i in range(0, self.datasets, step)]
 
 
+class SelectedUmbrella(Umbrella):
+    """The same at some points of the sweep."""
+
+    select: dict[str, Annotated[list[Finite], Field(min_length=1)]] = Field(
+        default={},
+        description="Parameter -> values of the sweep at which; all of it if not named.",
+    )
+
+
 class TeacherStudentExperiment(BaseExperiment):
     """A sweep of the teacher-student model."""
 
@@ -194,8 +215,18 @@ class TeacherStudentExperiment(BaseExperiment):
     parameters: FixedTeacherStudent
     sweep: TeacherStudentSweep
     planted: PlantedStart = PlantedStart()
+    umbrella: SelectedUmbrella | None = Field(
+        default=None,
+        description="Sample the tail of the overlap's density, deeper than neurons can be counted.",
+    )
     histogram: Histogram = Histogram()
     theory: Theory
+
+    def umbrella_at(self, point: str) -> Umbrella | None:
+        """The windows of one point; None if the tail is not sampled there."""
+        if self.umbrella is None or point not in self.points(self.umbrella.select):
+            return None
+        return Umbrella(**self.umbrella.model_dump(exclude={"select"}))
 
     @staticmethod
     def contradictions(raw: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,9 @@ from grokphase.figures import style
 
 MODEL = "teacher_student"
 
-LEAST_NETWORKS = 3
-"""Bins that rest on fewer networks than this have no meaningful error bar and are not drawn."""
+LEAST_SHARE = 0.5
+"""Bins that rest on fewer of the networks than this, as an effective number, are not drawn: their
+error bars mean nothing."""
 
 DEPTH = 18.0
 """Nats above the lowest point up to which the action is drawn."""
@@ -32,7 +33,9 @@ def draw(tables: Tables) -> Figure:
     figure, axes = subplots(figsize=(6.6, 4.4))
     lowest = tables.densities["binned_action"].min()
     highest = lowest + DEPTH
-    shown = tables.histogram.query("networks >= @LEAST_NETWORKS and action < @highest")
+    most = tables.histogram.groupby("noise")["networks"].transform("max")
+    shown = tables.histogram[tables.histogram["networks"] >= LEAST_SHARE * most]
+    shown = shown.query("action < @highest")
     for noise in noises:
         points = shown.query("noise == @noise")
         line = tables.densities.query("noise == @noise")

@@ -14,9 +14,6 @@ from grokphase.sampling.kernels import Kernel, Target
 from grokphase.sampling.sweeps import Swept, followed_by_sweeps
 from grokphase.specifications.training import TrainingSpecification
 
-GIVES_EXPECTED_COUNTS = False
-"""Whether a sweep gives the expected histogram of the order parameter."""
-
 
 def with_moves(
     build: Callable[[Target], Kernel],
@@ -34,6 +31,14 @@ def with_moves(
     else:
         built = build(modular_addition.target(parameters, data))
     return followed_by_sweeps(built, specification.neuron_sweeps, sweep)
+
+
+def expected_counts(specification: TrainingSpecification, parameters: ModularAddition) -> None:
+    """The histogram expected of a network: not known."""
+
+
+def profiles(specification: TrainingSpecification, parameters: ModularAddition) -> None:
+    """Conditional densities of the order parameter: none."""
 
 
 def work_per_step(

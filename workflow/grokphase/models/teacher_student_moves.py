@@ -3,16 +3,16 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
-from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student
+from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student, umbrella
 from grokphase.models.teacher_student import Data, Position
+from grokphase.models.umbrella_cost import PROFILE_NODES
 from grokphase.parameters import TeacherStudent
+from grokphase.sampling.ensemble import Profiles
 from grokphase.sampling.kernels import Kernel, Target
 from grokphase.sampling.sweeps import Swept, followed_by_sweeps
 from grokphase.specifications.training import TrainingSpecification
-
-GIVES_EXPECTED_COUNTS = True
-"""Whether a sweep gives the expected histogram of the order parameter."""
 
 
 def with_moves(
@@ -22,8 +22,10 @@ def with_moves(
     data: Data,
 ) -> Kernel:
     """The kernel that `build` makes for the posterior, with the specification's sweeps."""
-    built = build(teacher_student.target(parameters, data))
-    return with_sweeps(built, specification.neuron_sweeps, parameters, data)
+    target = teacher_student.target(parameters, data)
+    if specification.umbrella and specification.umbrella.overlaps:
+        target = umbrella.with_spring(target, parameters, data)
+    return with_sweeps(build(target), specification.neuron_sweeps, parameters, data)
 
 
 def with_sweeps(kernel: Kernel, sweeps: int, parameters: TeacherStudent, data: Data) -> Kernel:
@@ -33,6 +35,38 @@ def with_sweeps(kernel: Kernel, sweeps: int, parameters: TeacherStudent, data: D
         return neuron_sweep.sweep(key, position, parameters, data)
 
     return followed_by_sweeps(kernel, sweeps, sweep)
+
+
+def expected_counts(
+    specification: TrainingSpecification, parameters: TeacherStudent
+) -> Callable[[Position, Data], jax.Array] | None:
+    """The histogram of the overlaps expected of a network; None without sweeps, whose acceptance
+    tells whether it can be trusted."""
+    if not specification.neuron_sweeps:
+        return None
+    return lambda position, data: neuron_sweep.expected_counts(position, parameters, data)
+
+
+def profiles(specification: TrainingSpecification, parameters: TeacherStudent) -> Profiles | None:
+    """Profiles of the tagged neuron and the windows of the specification, if there are any."""
+    settings = specification.umbrella
+    if settings is None:
+        return None
+
+    def compute(key: jax.Array, position: Position, data: Data) -> jax.Array:
+        return umbrella.log_profile(key, position, parameters, data)
+
+    def in_window(data: Data, window: int) -> Data:
+        shape = jnp.shape(data.noise)
+        return data._replace(
+            centre=jnp.full(shape, settings.overlaps[window - 1], jnp.float32),
+            stiffness=jnp.full(shape, settings.width**-2, jnp.float32),
+        )
+
+    def enter(key: jax.Array, position: Position, data: Data) -> Position:
+        return umbrella.enter_window(key, position, parameters, data)
+
+    return Profiles(PROFILE_NODES, compute, in_window, enter)
 
 
 def work_per_step(

@@ -21,6 +21,9 @@ class Schedule(NamedTuple):
     burn-in is adjusted like the recorded draws, so that these do not begin in the distribution of a
     kernel with discretisation error.
 
+    Then come `windows` of a changed posterior, if there are any, each of which discards
+    `window_burn_in` draws and records the profiles of `window_draws`.
+
     A block is one call of the compiled program; progress is reported, divergence is detected and
     checkpoints are written between blocks.
     """
@@ -29,14 +32,48 @@ class Schedule(NamedTuple):
     draws: int
     thin: int
     block: int
+    windows: int = 0
+    window_burn_in: int = 0
+    window_draws: int = 0
+
+    @property
+    def per_window(self) -> int:
+        return self.window_burn_in + self.window_draws
 
     @property
     def total(self) -> int:
-        return self.burn_in + self.draws
+        return self.burn_in + self.draws + self.windows * self.per_window
 
     @property
     def unadjusted(self) -> int:
         return 3 * self.burn_in // 4
+
+    def phase(self, done: int) -> "Phase":
+        """The phase to which draw number `done` belongs."""
+        outside = done - self.burn_in - self.draws
+        if outside < 0:
+            ends = (self.unadjusted, self.burn_in, self.burn_in + self.draws)
+            end = next(end for end in ends if done < end)
+            return Phase(0, False, end, done >= self.burn_in, done < self.unadjusted)
+        window, inside = divmod(outside, self.per_window)
+        burns_in = inside < self.window_burn_in
+        end = done - inside + (self.window_burn_in if burns_in else self.per_window)
+        return Phase(window + 1, inside == 0, end, not burns_in, False)
+
+
+class Phase(NamedTuple):
+    """Draws that are treated alike.
+
+    window : 0 for the posterior itself.    begins : whether a window begins with this draw.
+    end : number of the first draw of the next phase.
+    recorded : whether draws are recorded.  accept_all : whether every proposal is accepted.
+    """
+
+    window: int
+    begins: bool
+    end: int
+    recorded: bool
+    accept_all: bool
 
 
 class Counting(NamedTuple):
@@ -44,6 +81,20 @@ class Counting(NamedTuple):
 
     bins: int
     tally: Callable[[jax.Array], jax.Array]
+
+
+class Profiles(NamedTuple):
+    """Conditional densities of an order parameter, and windows far in its tail.
+
+    length : of a profile;  compute : (key, position, data) -> profile [length].
+    in_window : (data, window) -> the data of the posterior of window 1, 2, ...
+    enter : (key, position, data) -> position at which a window of those data begins.
+    """
+
+    length: int
+    compute: Callable[[jax.Array, Position, Any], jax.Array]
+    in_window: Callable[[Any, int], Any]
+    enter: Callable[[jax.Array, Position, Any], Position]
 
 
 class Ensemble(NamedTuple):
@@ -54,8 +105,10 @@ class Ensemble(NamedTuple):
     acceptance : [datasets, networks, 2], summed over recorded draws: Metropolis acceptance
         probability, and share of the moves of sweeps that were accepted (nan without sweeps).
     counts : [datasets, networks, bins] of the order parameters, summed over recorded draws.
-    expected_counts : the same as expected from the kernel's conditional densities;
-        [datasets, networks, 0] for a kernel that has none.
+    expected_counts : the same as expected from conditional densities; [datasets, networks, 0]
+        where there are none.
+    profiles : [datasets, networks, recorded draws, length], those of the windows at the end;
+        [datasets, networks, 0, 0] where there are none.
     """
 
     done: int
@@ -64,6 +117,7 @@ class Ensemble(NamedTuple):
     acceptance: NDArray[np.float64]
     counts: NDArray[np.int64]
     expected_counts: NDArray[np.float64]
+    profiles: NDArray[np.float32]
 
 
 def count_overlaps(overlaps: jax.Array) -> jax.Array:
@@ -92,6 +146,11 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
+def _beside(key: jax.Array, step: Any) -> jax.Array:
+    """Key of a network for what happens beside a step, which itself uses fold_in(key, step)."""
+    return jax.random.fold_in(jax.random.fold_in(key, step), 1)
+
+
 class Sampler:
     """Runs ensembles of one shape; compiled once and used for all datasets, one or more at a time.
 
@@ -101,7 +160,8 @@ class Sampler:
         compiled program serves burn-in and draws.
     observe : (data, position, potential) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
-    has_expected_counts : whether the kernel's steps give `expected_counts`.
+    expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
+    profiles : what is computed of every recorded draw beside; the schedule's windows need it.
     """
 
     def __init__(
@@ -111,11 +171,14 @@ class Sampler:
         observable_count: int,
         schedule: Schedule,
         counting: Counting = OVERLAPS,
-        has_expected_counts: bool = False,
+        expected_counts: Callable[[Position, Any], jax.Array] | None = None,
+        profiles: Profiles | None = None,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
-        self.expected_bins = counting.bins if has_expected_counts else 0
+        self.expected_bins = counting.bins if expected_counts else 0
+        self.profiles = profiles
+        self.profile_length = profiles.length if profiles else 0
         self.observable_count = observable_count
 
         def initial(positions: Position, data: Any) -> State:
@@ -129,6 +192,8 @@ class Sampler:
             count: jax.Array,
             noise_ratios: jax.Array | None,
             accept_all: jax.Array,
+            recorded: jax.Array,
+            counted: jax.Array,
         ) -> tuple[State, tuple[jax.Array, ...]]:
             """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
             fixed = make_kernel(data, accept_all)
@@ -136,7 +201,7 @@ class Sampler:
             def one_network(
                 key: jax.Array, state: State, ratio: jax.Array | None = None
             ) -> tuple[State, tuple[jax.Array, ...]]:
-                def one_step(state: State, number: jax.Array) -> tuple[State, tuple[Any, ...]]:
+                def one_step(state: State, number: jax.Array) -> tuple[State, jax.Array]:
                     kernel = fixed
                     if ratio is not None:
                         left = 1 - (number + 1) / max(1, schedule.burn_in * schedule.thin)
@@ -147,20 +212,34 @@ class Sampler:
                             same, lambda s: s, lambda s: kernel.init(s.position), state
                         )
                     state, info = kernel.step(jax.random.fold_in(key, number), state)
-                    expected = info.expected_counts if self.expected_bins else jnp.zeros(0)
-                    accepted = jnp.stack([info.acceptance, info.sweep_acceptance])
-                    return state, (accepted, expected)
+                    return state, jnp.stack([info.acceptance, info.sweep_acceptance])
 
                 def one_draw(row: jax.Array, carry: Any) -> Any:
-                    state, (observables, acceptance, counts, expected_counts) = carry
+                    state, (observables, acceptance, counts, expected, computed) = carry
                     numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
-                    state, (accepted, expected) = jax.lax.scan(one_step, state, numbers)
+                    state, accepted = jax.lax.scan(one_step, state, numbers)
+                    if expected_counts:
+                        expected = expected + jax.lax.cond(
+                            counted,
+                            lambda: expected_counts(state.position, data),
+                            lambda: jnp.zeros(counting.bins),
+                        )
+                    if profiles:
+                        profile = jax.lax.cond(
+                            recorded,
+                            lambda: profiles.compute(
+                                _beside(key, numbers[-1]), state.position, data
+                            ),
+                            lambda: jnp.zeros(profiles.length),
+                        )
+                        computed = computed.at[row].set(profile)
                     observed, values = observe(data, state.position, state.potential)
                     return state, (
                         observables.at[row].set(observed),
                         acceptance + accepted.mean(axis=0),
                         counts + counting.tally(values),
-                        expected_counts + expected.mean(axis=0),
+                        expected,
+                        computed,
                     )
 
                 empty = (
@@ -168,6 +247,7 @@ class Sampler:
                     jnp.zeros(2),
                     jnp.zeros(counting.bins, jnp.int32),
                     jnp.zeros(self.expected_bins),
+                    jnp.zeros((schedule.block if profiles else 0, self.profile_length)),
                 )
                 return jax.lax.fori_loop(0, count, one_draw, (state, empty))
 
@@ -177,7 +257,19 @@ class Sampler:
         def advance(keys: jax.Array, state: State, data: Any, *how: Any) -> Any:
             return mapped(lambda *dataset: advance_dataset(*dataset, *how))(keys, state, data)
 
+        def enter(keys: jax.Array, positions: Position, data: Any) -> State:
+            assert profiles is not None
+
+            def enter_dataset(keys: jax.Array, positions: Position, data: Any) -> State:
+                def one_network(key: jax.Array, position: Position) -> Position:
+                    return profiles.enter(key, position, data)
+
+                return initial(mapped(one_network)(keys, positions), data)
+
+            return mapped(enter_dataset)(keys, positions, data)
+
         self._initial = jax.jit(mapped(initial))
+        self._enter = jax.jit(enter)
         self._advance = jax.jit(advance, donate_argnums=1)
 
     def start(self, positions: Position, data: Any) -> Ensemble:
@@ -190,6 +282,7 @@ class Sampler:
             np.zeros((*networks, 2)),
             np.zeros((*networks, self.bins), np.int64),
             np.zeros((*networks, self.expected_bins)),
+            np.zeros((*networks, 0, self.profile_length), np.float32),
         )
 
     def advance(
@@ -198,10 +291,12 @@ class Sampler:
         """`count` recorded draws, the first of number `first`, from a state, which is consumed.
 
         Returns the new state and observables [datasets, networks, block, k], of which the rows
-        beyond `count` are zero, and, summed over the draws, acceptance [datasets, networks, 2],
-        counts and expected counts [datasets, networks, bins].
+        beyond `count` are zero, then, summed over the draws, acceptance [datasets, networks, 2],
+        counts and expected counts [datasets, networks, bins], and profiles [datasets, networks,
+        block, length].
         """
-        return self._advance(keys, state, data, first, count, None, jnp.asarray(False))
+        no, yes = jnp.asarray(False), jnp.asarray(True)
+        return self._advance(keys, state, data, first, count, None, no, yes, yes)
 
     def run(
         self,
@@ -219,21 +314,29 @@ class Sampler:
         Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
         proposal after burn-in.
         """
-        ends = (self.schedule.unadjusted, self.schedule.burn_in, self.schedule.total)
         while ensemble.done < self.schedule.total:
-            is_burn_in = ensemble.done < self.schedule.burn_in
-            end = next(end for end in ends if ensemble.done < end)
-            count = min(self.schedule.block, end - ensemble.done)
+            phase = self.schedule.phase(ensemble.done)
+            count = min(self.schedule.block, phase.end - ensemble.done)
+            state, here = ensemble.state, data
+            if phase.window:
+                assert self.profiles is not None
+                here = self.profiles.in_window(data, phase.window)
+            if phase.begins:
+                step = ensemble.done * self.schedule.thin
+                beside = jax.vmap(jax.vmap(lambda key, step=step: _beside(key, step)))(keys)
+                state = self._enter(beside, state.position, here)
             state, measured = self._advance(
                 keys,
-                ensemble.state,
-                data,
+                state,
+                here,
                 ensemble.done,
                 count,
                 noise_ratios,
-                jnp.asarray(ensemble.done < self.schedule.unadjusted),
+                jnp.asarray(phase.accept_all),
+                jnp.asarray(phase.recorded),
+                jnp.asarray(phase.recorded and not phase.window),
             )
-            observables, acceptance, counts, expected = (np.asarray(array) for array in measured)
+            observables, acceptance, counts, expected, profiles = map(np.asarray, measured)
             observed = observables[:, :, :count]
             if not np.isfinite(observed).all():
                 draw = ensemble.done + int(np.isfinite(observed).all(axis=(0, 1, 3)).argmin())
@@ -242,7 +345,11 @@ class Sampler:
                     f"{(draw + 1) * self.schedule.thin}"
                 )
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
-            if not is_burn_in:
+            if phase.recorded and self.profiles:
+                ensemble = ensemble._replace(
+                    profiles=np.concatenate([ensemble.profiles, profiles[:, :, :count]], axis=2)
+                )
+            if phase.recorded and not phase.window:
                 ensemble = ensemble._replace(
                     observables=np.concatenate([ensemble.observables, observed], axis=2),
                     acceptance=ensemble.acceptance + acceptance,

@@ -13,14 +13,11 @@ class Swept(NamedTuple):
     """After a sweep.
 
     position; acceptance : share of the moves that were accepted.
-    expected_counts : [bins], the histogram of the order parameters as expected from the sweep's
-        conditional densities; None for a sweep that gives none.
     potential : of the new position; None for a sweep that does not know it.
     """
 
     position: Position
     acceptance: jax.Array
-    expected_counts: jax.Array | None = None
     potential: jax.Array | None = None
 
 
@@ -40,15 +37,14 @@ def followed_by_sweeps(
 
         def one_sweep(position: Position, number: jax.Array) -> tuple[Position, Any]:
             swept = sweep(jax.random.fold_in(sweep_key, number), position)
-            return swept.position, (swept.acceptance, swept.expected_counts, swept.potential)
+            return swept.position, (swept.acceptance, swept.potential)
 
-        position, (acceptance, expected, potentials) = jax.lax.scan(
+        position, (acceptance, potentials) = jax.lax.scan(
             one_sweep, state.position, jnp.arange(sweeps)
         )
-        mean = jax.tree.map(lambda counts: counts.mean(axis=0), expected)
         state = kernel.init(position)
         if potentials is not None:
             state = state._replace(potential=potentials[-1])
-        return state, info._replace(sweep_acceptance=acceptance.mean(), expected_counts=mean)
+        return state, info._replace(sweep_acceptance=acceptance.mean())
 
     return Kernel(kernel.init, step)

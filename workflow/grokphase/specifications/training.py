@@ -16,9 +16,6 @@ class PlantedStart(BaseModel):
         default=0.05, gt=0, le=1, strict=True, description="Share of neurons planted."
     )
     overlap: Positive = Field(default=0.8, description="|w.w*| of a planted neuron.")
-    readout: Positive = Field(
-        default=3.0, description="Readout of a planted neuron in prior standard deviations."
-    )
 
 
 class PlantedWaves(BaseModel):
@@ -71,6 +68,23 @@ class Annealing(BaseModel):
         return {"cooled": self.highest_noise, "heated": self.lowest_noise}.get(kind)
 
 
+class Umbrella(BaseModel):
+    """Profiles of the conditional density of one neuron's overlap, and windows far in its tail.
+
+    At every recorded draw the density of the last neuron's overlap given all other neurons is
+    computed, its own other weights integrated out. After the recorded draws that neuron is held by
+    a spring near each of `overlaps` in turn, so that the others answer to a neuron there; `burn_in`
+    draws of each window are discarded and the profiles of `draws` recorded.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overlaps: tuple[Positive, ...] = Field(description="Overlap at the middle of each window.")
+    width: Positive = Field(default=0.05, description="Deviation that the spring alone allows.")
+    burn_in: _Count = Field(default=3, description="Draws of each window that are discarded.")
+    draws: PositiveCount = Field(default=4, description="Draws recorded in each window.")
+
+
 class TrainingSpecification(BaseModel):
     """Everything that decides the trajectories of the networks at one point of a sweep.
 
@@ -97,3 +111,4 @@ class TrainingSpecification(BaseModel):
     networks: Networks
     planted: PlantedStart | PlantedWaves
     annealing: Annealing | None = None
+    umbrella: Umbrella | None = None

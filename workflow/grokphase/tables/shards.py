@@ -24,6 +24,7 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
     "teacher_student": (
         ("overlap_counts", pa.list_(pa.int64())),
         ("expected_overlap_counts", pa.list_(pa.float64())),
+        ("overlap_profiles", pa.list_(pa.float32())),
     ),
     "modular_addition": (
         ("power_counts", pa.list_(pa.int64())),
@@ -36,6 +37,8 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
 overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q.
 expected_overlap_counts [FINE_BINS + 2] : the same as expected from the conditional density of every
     neuron (grokphase.models.neuron_sweep); empty without sweeps.
+overlap_profiles [draws, nodes], flat : profiles of the recorded draws and then of those of every
+    window (grokphase.models.umbrella); empty where none are computed.
 power_counts [POWER_BINS^2 + 1] : modes of neurons counted per bin of (sqrt A, sqrt B).
 neurons [SAVED_NEURONS, 2, 2, P], flat : input weights at start and end, of both operands.
 target_eigenvalues [P//2] : eigenvalues of the network's kernel on the target's modes, at the end.

@@ -72,14 +72,11 @@ class Info(NamedTuple):
     acceptance, log_ratio : Metropolis acceptance probability (1 if unadjusted), log ratio (nats).
     sweep_acceptance : share of the moves of the sweeps after the step that were accepted; nan
         without sweeps.
-    expected_counts : [bins], the histogram of the order parameters as expected from conditional
-        densities; None for a kernel that has none.
     """
 
     acceptance: Any
     log_ratio: Any
     sweep_acceptance: Any = math.nan
-    expected_counts: Any = None
 
 
 class Kernel(NamedTuple):
