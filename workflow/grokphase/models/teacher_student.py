@@ -279,6 +279,7 @@ def start(
     return Position(draw_readouts(readout_key, weights, parameters, data), weights)
 
 
+@partial(jax.jit, static_argnames="parameters")
 def draw_readouts(
     key: jax.Array, weights: jax.Array, parameters: TeacherStudent, data: Data
 ) -> jax.Array:
@@ -295,9 +296,12 @@ def draw_readouts(
     features = scale.readout * jax.scipy.special.erf(data.inputs @ (scale.weights * weights).T)
     perturbation = jnp.sqrt(data.noise) * jax.random.normal(data_key, data.targets.shape)
     wanted = features.T @ (data.targets + perturbation) / data.noise
+    # A product with the Gram matrix is the cheaper one where there are fewer neurons than points.
+    gram = features.T @ features if parameters.width < len(data.targets) else None
 
     def precision(readout: jax.Array) -> jax.Array:
-        return readout + features.T @ (features @ readout) / data.noise
+        product = features.T @ (features @ readout) if gram is None else gram @ readout
+        return readout + product / data.noise
 
     of_prior = jax.random.normal(prior_key, (parameters.width,))
     return jax.scipy.sparse.linalg.cg(precision, wanted + of_prior, tol=1e-3, maxiter=200)[0]
