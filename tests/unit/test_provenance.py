@@ -148,7 +148,7 @@ def test_deleted_documentation_changes_nothing(code, before):
         ("models/teacher_student", "DROPLET_OVERLAP = 0.5", "DROPLET_OVERLAP = 0.6", TRAIN),
         ("prediction", "WINDOW_STEPS = 10", "WINDOW_STEPS = 12", {"theory"}),
         ("sampling/ensemble", "clip(index, 0,", "clip(index, 1,", TRAIN),
-        ("figures/fig1", "LEAST_SHARE = 0.5", "LEAST_SHARE = 0.4", {"fig1"}),
+        ("figures/fig1", "LEAST_SHARE = 0.25", "LEAST_SHARE = 0.4", {"fig1"}),
         ("figures/fig2", 'linestyle="--"', 'linestyle=":"', {"fig2"}),
     ],
 )

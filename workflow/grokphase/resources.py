@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
-from grokphase.models.neuron_sweep_cost import evaluations_per_sweep
+from grokphase.models.neuron_sweep_cost import evaluations_per_density, evaluations_per_sweep
 from grokphase.models.umbrella_cost import work_per_profile
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.processor import multiplies_bfloat16
@@ -44,11 +44,11 @@ SECONDS_PER_ACTIVATION = 1.45e-9
 SECONDS_PER_NEURON = 1.5e-5
 """Processor time of a visit of such a sweep beside its activations."""
 
-SECONDS_PER_PROFILE_WORK = 2.5e-11
-"""Processor time of a multiply-add of a profile of the overlap, its share of activations and of the
-expected counts included."""
+SECONDS_PER_PROFILE_WORK = 4e-11
+"""Processor time of a multiply-add of a profile of the overlap, its share of activations included.
+"""
 
-BFLOAT16_SHARE = 0.65
+BFLOAT16_SHARE = 0.6
 """Time of a gradient with products in bfloat16 over that of one in float32, on a processor that has
 such products."""
 
@@ -111,8 +111,11 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         of_step += specification.neuron_sweeps * of_sweep.seconds
         memory += of_sweep.memory
     of_network = steps * of_step
-    if profiles and isinstance(parameters, TeacherStudent):
-        of_network += profiles * work_per_profile(parameters) * SECONDS_PER_PROFILE_WORK
+    if isinstance(parameters, TeacherStudent):
+        densities = specification.draws if specification.neuron_sweeps else 0
+        of_density = evaluations_per_density(parameters) * SECONDS_PER_ACTIVATION
+        of_profile = work_per_profile(parameters) * SECONDS_PER_PROFILE_WORK
+        of_network += densities * of_density + profiles * of_profile
     return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
 

@@ -11,7 +11,7 @@ from grokphase.figures import style
 
 MODEL = "teacher_student"
 
-LEAST_SHARE = 0.5
+LEAST_SHARE = 0.25
 """Bins that rest on fewer of the networks than this, as an effective number, are not drawn: their
 error bars mean nothing."""
 

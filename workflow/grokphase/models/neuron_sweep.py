@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from grokphase.models.neuron_sweep_cost import NODES
+from grokphase.models.neuron_sweep_cost import DENSITY_NODES, NODES
 from grokphase.models.teacher_student import (
     TAGGED,
     Data,
@@ -49,12 +49,6 @@ from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 
 CELLS = 160
 """Cells of the proposal."""
-
-DENSITY_NODES = 15
-"""Overlaps at which a neuron is evaluated for its density. Largest error of -log p(q), |q| < 1.2,
-of 150 neurons at d=150, N=700, n=3000, eps=-0.3 and noise 0.1, 0.12, 0.25: 0.12, 0.13, 0.06 nats
-with 11; 0.07, 0.03, 0.01 with 13; 0.011, 0.008, 0.004 with 15; 0.001 with 21.
-"""
 
 
 class Grid(NamedTuple):
