@@ -353,6 +353,18 @@ def test_readouts_are_drawn_from_their_posterior_given_the_weights():
     assert np.abs(covariance - np.eye(6)).max() > 0.1
 
 
+def test_readouts_start_at_the_noise_where_a_network_begins():
+    """An annealed network's, not that of its point: at a high one they are those of the prior."""
+    of = parameters(width=200, input_dim=3, train_size=300, noise=1e-3)
+    _, data = problem(of)
+    own, hot = (
+        model.start(jax.random.key(0), "prior", start, data, PlantedStart()).readout
+        for start in (of, of.model_copy(update={"noise": 1e6}))
+    )
+    assert kstest(hot, "norm").pvalue > 1e-5
+    assert float(jnp.abs(own - hot).max()) > 1
+
+
 def test_a_planted_start_is_never_a_prior_start():
     """Also where the fraction of a few neurons is less than one."""
     of = parameters(width=12, input_dim=40, train_size=5)

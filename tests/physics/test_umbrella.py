@@ -9,8 +9,8 @@ import pytest
 from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.models import teacher_student as model
 from grokphase.models import umbrella
-from grokphase.models.umbrella_cost import PROFILE_NODES, profile_limit
-from grokphase.overlap_density import CENTRES, fine_shares
+from grokphase.models.umbrella_cost import PROFILE_NODES, profile_limit, profile_overlaps
+from grokphase.overlap_density import overlap_density
 from grokphase.parameters import TeacherStudent
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import (
@@ -22,6 +22,7 @@ from grokphase.specifications.training import (
 from grokphase.storage import read_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.shards import FINE_CENTRES as CENTRES
 from grokphase.training import train
 from scipy.integrate import trapezoid
 from scipy.special import erf, logsumexp
@@ -107,15 +108,15 @@ def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
     table = read_table(tmp_path / "shard", shards.schema(OBSERVABLES["teacher_student"]))
     profiles = np.stack(table["overlap_profiles"].to_numpy()).reshape(400, 30, PROFILE_NODES)
     assert profiles[:, :10].std(axis=(0, 1)).max() > 1
-    overlaps = np.linspace(0, profile_limit(TINY), PROFILE_NODES)
+    overlaps = profile_overlaps(TINY)
     found = np.stack(
         [
-            fine_shares(
+            overlap_density(
                 [part.reshape(-1, PROFILE_NODES) for part in np.split(group, [10, 20], axis=1)],
                 overlaps,
                 0.2,
                 specification.umbrella,
-            )
+            ).shares
             for group in np.split(profiles, 10)
         ]
     )[:, 1:-1]
@@ -144,7 +145,7 @@ def test_a_profile_is_an_integral_over_the_other_weights():
     inputs, teacher = np.asarray(dataset.inputs, float), np.asarray(dataset.teacher, float)
     z, across = inputs @ teacher, inputs @ np.array([-teacher[1], teacher[0]])
     v = np.linspace(-8, 8, 2001)
-    overlaps = umbrella.profile_overlaps(of)
+    overlaps = profile_overlaps(of)
     assert overlaps[-1] == 6.0
     for node in (0, 2, 5, 10, 16):
         phi = erf(v[:, None] * across + overlaps[node] * z)
@@ -202,7 +203,7 @@ def test_a_window_begins_with_the_tagged_neuron_at_its_centre():
 def test_windows_are_weighted_as_their_rests_are():
     """Two kinds of rest in the exact proportions of every window give the exact density."""
     overlaps = np.linspace(0, 1.6, PROFILE_NODES)
-    deviation, umbrella_settings = 0.2, Umbrella(overlaps=(0.7,), width=0.1)
+    deviation, umbrella_settings = 0.2, Umbrella(overlaps=(0.7,), width=0.5)
     kinds = np.stack([0.0 * overlaps, 14 * overlaps**2 - 1.0])
     weight = np.array([0.9, 0.1])
     fine = np.linspace(-1.6, 1.6, 6401)
@@ -215,21 +216,57 @@ def test_windows_are_weighted_as_their_rests_are():
         share = np.exp(logsumexp(log_joint - energy, axis=1))
         first = round(20_000 * share[0] / share.sum())
         profiles.append(np.repeat(kinds, [first, 20_000 - first], axis=0))
-    found = fine_shares(profiles, overlaps, deviation, umbrella_settings)[1:-1]
+    found = overlap_density(profiles, overlaps, deviation, umbrella_settings).shares[1:-1]
     shown = (CENTRES > 0) & (CENTRES < 1.4)
     action = -np.log(found[shown] / shards.FINE_WIDTH)
     wanted = -np.interp(CENTRES[shown], fine, exact)
     np.testing.assert_allclose(action, wanted, atol=5e-3)
     # The window is needed: without it the second kind has its share of the posterior, 5 %.
-    alone = fine_shares(
+    alone = overlap_density(
         [profiles[1]], overlaps, deviation, umbrella_settings.model_copy(update={"overlaps": ()})
-    )[1:-1]
+    ).shares[1:-1]
     assert abs(-np.log(alone[400] / shards.FINE_WIDTH) - wanted[0]) > 0.02
 
 
 def test_beyond_the_profiles_nothing_is_known():
     overlaps = np.linspace(0, 1.6, PROFILE_NODES)
-    shares = fine_shares([np.zeros((3, PROFILE_NODES))], overlaps, 0.3, Umbrella(overlaps=()))
+    found = overlap_density([np.zeros((3, PROFILE_NODES))], overlaps, 0.3, Umbrella(overlaps=()))
+    shares = found.shares
     assert (shares[1:-1][np.abs(CENTRES) > 1.6] == 0).all()
     assert (shares[1:-1][np.abs(CENTRES) < 1.6] > 0).all()
     assert shares[[0, -1]].tolist() == [0, 0]
+    np.testing.assert_allclose(found.profiles[1:-1][np.abs(CENTRES) < 1.6], 3)
+
+
+ALONE = TeacherStudent(
+    input_dim=12,
+    width=1,
+    train_size=40,
+    weight_variance=0.5,
+    readout_variance=0.05,
+    noise=0.5,
+    cubic_strength=-0.3,
+)
+
+
+def test_noise_of_the_profiles_hardly_moves_the_action():
+    """One neuron, whose rest is always the targets: windows of noisy profiles of one density.
+
+    The mean over many profiles is exact; what windows are combined by is off by up to the variance.
+    """
+    _, data = problem(ALONE)
+    position = model.start(jax.random.key(1), "prior", ALONE, data, PlantedStart())
+    one = jax.jit(lambda key: umbrella.log_profile(key, position, ALONE, data))
+    profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 4000)), float)
+    overlaps, deviation = profile_overlaps(ALONE), math.sqrt(0.5 / 12)
+    mean = np.log(np.exp(profiles - profiles.max()).mean(axis=0))[None]
+    settings = Umbrella(overlaps=(0.8,))
+    exact = overlap_density([mean], overlaps, deviation, Umbrella(overlaps=())).shares
+    found = overlap_density(
+        [profiles[:2000], profiles[2000:]], overlaps, deviation, settings
+    ).shares
+    shown = np.abs(shards.FINE_CENTRES) < 1.2
+    difference = np.log(exact[1:-1][shown] / found[1:-1][shown])
+    variance = profiles.var(axis=0).max()
+    assert 0.1 < variance < 0.2
+    assert np.abs(difference).max() < variance

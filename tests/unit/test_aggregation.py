@@ -207,21 +207,23 @@ def of_datasets(error, action=3.0):
 
 
 def test_profiles_decide_the_action_where_counts_rest_on_few_networks():
-    """In the tail whatever their error, elsewhere where it is the smaller one."""
+    """And from there outwards, whatever their error."""
     expected = np.ones((6, shards.FINE_BINS + 2))
-    expected[0, 1 + shards.FINE_BINS // 2] = 1e9
-    expected[1, 1 + shards.FINE_BINS // 2 + 10] = 20
+    expected[0, 1 + shards.FINE_BINS // 2 + 70] = 1e6
     counts = np.ones_like(expected, dtype=int)
     inputs = (counts, expected, np.arange(6) // 2, Histogram())
     without = columns(histogram(*inputs))
-    worse = columns(histogram(*inputs, of_datasets(1e9)))
-    better = columns(histogram(*inputs, of_datasets(0.0)))
-    assert worse["action"][30] == 3.0
-    assert worse["networks"][30] == 6
-    np.testing.assert_array_equal(np.delete(worse["action"], 30), np.delete(without["action"], 30))
-    assert better["action"][32] == 3.0
-    assert better["action_error"][32] == 0.0
-    assert (better["counted_action"] == without["counted_action"]).all()
+    assert without["networks"][37] < 2
+    # What the first network has beyond its share, it lacks in the other bins: its part is small.
+    assert (np.delete(without["networks"], 37) > 0.75 * 6).all()
+    for error in (0.0, 1e9):
+        found = columns(histogram(*inputs, of_datasets(error)))
+        outside = np.abs(np.arange(61) - 30) >= 7
+        assert (found["action"][outside] == 3.0).all()
+        assert (found["action_error"][outside] == error).all()
+        assert (found["networks"][outside] == 6).all()
+        np.testing.assert_array_equal(found["action"][~outside], without["action"][~outside])
+        np.testing.assert_array_equal(found["counted_action"], without["counted_action"])
 
 
 def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):

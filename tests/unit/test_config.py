@@ -213,8 +213,12 @@ MISTAKES = {
         f"{E}: sweep.train_size: points share their datasets, so train_size cannot be swept; make ",
     ),
     "window beyond the profiles": (
-        {f"{E}.umbrella.overlaps": [0.8, 1.7]},
-        f"{E}: umbrella.overlaps: 1.7 lies beyond 1.6, which the profiles of the overlap reach: ",
+        {f"{E}.umbrella.overlaps": [0.8, 1.5]},
+        f"{E}: umbrella.overlaps: the window at 1.5 reaches 1.66, beyond 1.6, where profiles end: ",
+    ),
+    "spring too stiff for the steps": (
+        {f"{E}.umbrella.width": 0.2},
+        f"{E}: umbrella.width: 0.2 is so stiff a spring that steps of 0.33 do not follow it; ",
     ),
     "tail of an unknown parameter": (
         {f"{E}.umbrella.select": {"nose": [0.1]}},

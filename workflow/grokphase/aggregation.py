@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
-from grokphase.models.umbrella_cost import PROFILE_NODES, profile_limit
-from grokphase.overlap_density import fine_shares
+from grokphase.models.umbrella_cost import overlap_deviation, profile_overlaps
+from grokphase.overlap_density import OverlapDensity, overlap_density
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
@@ -29,8 +29,9 @@ from grokphase.tables.observables import OBSERVABLES
 LOWEST_SWEEP_ACCEPTANCE = 0.95
 """Share of the sweeps' proposals accepted from which interpolated densities are trusted."""
 
-LEAST_SHARE_OF_NETWORKS = 0.5
-"""Share of the networks that an expected count must rest on, as an effective number."""
+LEAST_SHARE_OF_NETWORKS = 0.75
+"""Share of the networks, as an effective number, that expected counts must rest on where there are
+profiles."""
 
 DATASETS_PER_COLUMN = 2.5
 """Datasets from which on control variates are used, per coefficient that is fitted."""
@@ -100,10 +101,10 @@ def aggregate(
 def expected_counts(networks: Networks) -> NDArray[np.float64]:
     """The networks' expected counts [networks, bins]; [networks, 0] if they are not to be trusted.
 
-    They come from interpolated densities, as the proposals of the sweeps do, which a Metropolis
-    step corrects. Where much of those is rejected the interpolation is wrong: by 0.002 nats with
-    0.97 accepted, by 0.2 with 0.92 and by 1 with 0.87. Averaged over q and -q, since the posterior
-    does not change when all weights of a neuron change their sign.
+    They come from interpolated densities, as the proposals of the sweeps do from coarser ones,
+    which a Metropolis step corrects: where much of those is rejected, a density is too narrow for
+    either. Averaged over q and -q, since the posterior does not change when all weights of a neuron
+    change their sign.
     """
     accepted = networks.sweep_acceptance.mean()
     if networks.expected_counts.shape[1] and not accepted >= LOWEST_SWEEP_ACCEPTANCE:
@@ -233,16 +234,17 @@ def histogram(
     counts, expected_counts : [networks, FINE_BINS + 2], the latter [networks, 0] if there are none.
     of_datasets : see `action_of_datasets`; None if there are no profiles.
 
-    The action of a bin is that of the expected counts where these rest on at least half of the
-    networks, and that of the profiles further out, and wherever this has the smaller error. Without
-    either it is that of the counts.
+    With profiles the action is that of the expected counts up to where these rest on fewer than
+    LEAST_SHARE_OF_NETWORKS, and that of the profiles from there outwards. Without expected counts
+    it is that of the counts.
     """
     counted = _counted_action(counts, subsets, bins)
     best = _counted_action(expected_counts, subsets, bins) if expected_counts.shape[1] else counted
     if of_datasets is not None:
+        distance = np.abs(np.arange(bins.bins) - bins.bins // 2)
         few = best.networks < LEAST_SHARE_OF_NETWORKS * len(counts)
-        better = few | (of_datasets.error < best.error)
-        chosen = np.isfinite(of_datasets.action) & better
+        first = distance[few].min(initial=bins.bins)
+        chosen = np.isfinite(of_datasets.action) & (distance >= first)
         pairs = zip(of_datasets, best, strict=True)
         best = Action(*(np.where(chosen, x, y) for x, y in pairs))
     edges = (np.arange(bins.bins + 1) - bins.bins / 2) * bins.bin_width
@@ -269,43 +271,47 @@ def action_of_datasets(
 
     It is the action of a typical dataset. (The mean of p itself is that of few datasets: at the
     paper's size and 15 nats they differ by factors of ten.) Adjusted for control variates, as
-    `outputs`.
+    `outputs`. `networks` is their number times the share of a window's profiles that a bin rests
+    on, as an effective number.
     """
     bins = specification.histogram
     if specification.training.umbrella is None or bins is None:
         return None
-    in_bins = rebin(_dataset_shares(table, specification), bins)
-    known = (in_bins > 0).all(axis=0)
+    densities, per_window = _densities_of_datasets(table, specification)
+    in_bins = rebin(np.stack([one.shares for one in densities]), bins)
+    covered = rebin(np.stack([one.shares > 0 for one in densities]), bins)
+    known = (covered == round(bins.bin_width / shards.FINE_WIDTH)).all(axis=0)
+    fine_profiles = np.stack([one.profiles for one in densities])
+    profiles = rebin(fine_profiles, bins) / np.maximum(covered, 1)
+    share_of_networks = np.minimum(profiles / per_window, 1).mean(axis=0)
     actions = -np.log(np.where(known, in_bins, 1.0) / bins.bin_width)
     found = regression(actions, _design(networks, specification))
     return Action(
-        np.where(known, float(len(table)), 0.0),
+        np.where(known, share_of_networks * len(table), 0.0),
         np.where(known, np.exp(-found.mean), 0.0),
         np.where(known, found.mean, np.nan),
         np.where(known, found.error, np.nan),
     )
 
 
-def _dataset_shares(
+def _densities_of_datasets(
     table: pa.Table, specification: AggregationSpecification
-) -> NDArray[np.float64]:
-    """Probability of every fine bin of the overlap [datasets, FINE_BINS + 2] from the profiles."""
+) -> tuple[list[OverlapDensity], int]:
+    """Density of the overlap on every dataset, and the smallest number of profiles of a window."""
     training = specification.training
     parameters, umbrella = training.parameters, training.umbrella
     assert isinstance(parameters, TeacherStudent)
     assert umbrella is not None
-    overlaps = np.linspace(0, profile_limit(parameters), PROFILE_NODES)
-    deviation = math.sqrt(parameters.weight_variance / parameters.input_dim)
-    profiles = matrix(table, "overlap_profiles").reshape(len(table), -1, PROFILE_NODES)
-    windows = np.arange(len(umbrella.overlaps))
-    starts = training.draws + umbrella.draws * windows
+    overlaps, deviation = profile_overlaps(parameters), overlap_deviation(parameters)
+    profiles = matrix(table, "overlap_profiles").reshape(len(table), -1, len(overlaps))
+    starts = training.draws + umbrella.draws * np.arange(len(umbrella.overlaps))
     dataset = table["dataset"].to_numpy()
-    shares = []
+    densities = []
     for one in np.unique(dataset):
         parts = np.split(profiles[dataset == one], starts, axis=1)
-        by_window = [part.reshape(-1, PROFILE_NODES) for part in parts]
-        shares.append(fine_shares(by_window, overlaps, deviation, umbrella))
-    return np.stack(shares)
+        by_window = [part.reshape(-1, len(overlaps)) for part in parts]
+        densities.append(overlap_density(by_window, overlaps, deviation, umbrella))
+    return densities, min(len(part) for part in by_window)
 
 
 def _counted_action(counts: NDArray[Any], subsets: NDArray[np.int_], bins: Histogram) -> Action:

@@ -68,7 +68,7 @@ class Config(BaseModel):
             for name, one in self.experiments.items()
             if isinstance(one, TeacherStudentExperiment)
             and one.umbrella is not None
-            and not one.points(one.umbrella.select)
+            and not any(one.umbrella_at(point) for point in one.points())
         ]
         composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"

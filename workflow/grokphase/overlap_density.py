@@ -12,45 +12,57 @@ and the free energies f_k solve exp(f_k) = sum_r exp(u_k(r)) / sum_l n_l exp(u_l
 Source: Shirts and Chodera, J. Chem. Phys. 129, 124105 (2008), multistate Bennett acceptance ratio.
 """
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grokphase.specifications.training import Umbrella
-from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
+from grokphase.tables.shards import FINE_BINS, FINE_CENTRES
 
 _ITERATIONS = 10_000
-_TOLERANCE = 1e-10
+_TOLERANCE = 1e-8
 
-CENTRES = FINE_WIDTH * (np.arange(FINE_BINS) + 0.5) - FINE_LIMIT
-"""Centres of the fine bins [FINE_BINS]."""
+_log = logging.getLogger(__name__)
 
 
-def fine_shares(
+class OverlapDensity(NamedTuple):
+    """shares : probability of every fine bin [FINE_BINS + 2], as counts are laid out, among those
+        that the profiles reach; zero beyond.
+    profiles : effective number of profiles that each rests on, (sum w)^2 / sum w^2 [FINE_BINS + 2].
+    """
+
+    shares: NDArray[np.float64]
+    profiles: NDArray[np.float64]
+
+
+def overlap_density(
     profiles: Sequence[NDArray[Any]],
     overlaps: NDArray[np.float64],
     prior_deviation: float,
     umbrella: Umbrella,
-) -> NDArray[np.float64]:
-    """Probability of every fine bin [FINE_BINS + 2], as counts are laid out; zero beyond the nodes.
+) -> OverlapDensity:
+    """The density from the profiles of every window [draws, nodes], the posterior itself first."""
+    from scipy.special import logsumexp
 
-    profiles : of every window, the posterior itself first, [draws, nodes] at the overlaps [nodes].
-    """
     counts = np.array([len(one) for one in profiles])
-    inside = np.abs(CENTRES) <= overlaps[-1]
-    centres = CENTRES[inside]
+    inside = np.abs(FINE_CENTRES) <= overlaps[-1]
+    centres = FINE_CENTRES[inside]
     log_conditional = _interpolated(np.concatenate(profiles), overlaps, centres)
     log_conditional -= np.square(centres) / (2 * prior_deviation**2)
+    width = umbrella.width * prior_deviation
     energies = [np.zeros(len(centres))] + [
-        np.square((centres - centre) / umbrella.width) / 2 for centre in umbrella.overlaps
+        np.square((centres - centre) / width) / 2 for centre in umbrella.overlaps
     ]
-    log_norms = np.stack([_log_sum(log_conditional - energy, axis=1) for energy in energies])
-    log_share = _log_sum(log_conditional - _log_mixture(log_norms, counts)[:, None], axis=0)
-    shares = np.zeros(FINE_BINS)
-    shares[inside] = np.exp(log_share - _log_sum(log_share, axis=0))
-    return np.pad(shares, 1)
+    log_norms = np.stack([logsumexp(log_conditional - energy, axis=1) for energy in energies])
+    log_weight = log_conditional - _log_mixture(log_norms, counts)[:, None]
+    log_share = logsumexp(log_weight, axis=0)
+    effective = np.exp(2 * log_share - logsumexp(2 * log_weight, axis=0))
+    found = np.zeros((2, FINE_BINS))
+    found[:, inside] = np.exp(log_share - logsumexp(log_share)), effective
+    return OverlapDensity(*np.pad(found, ((0, 0), (1, 1))))
 
 
 def _interpolated(
@@ -66,19 +78,16 @@ def _interpolated(
 
 def _log_mixture(log_norms: NDArray[np.float64], counts: NDArray[np.int_]) -> NDArray[np.float64]:
     """log sum_k n_k exp(u_k(r) - f_k) of every rest [draws], from u [windows, draws] and n."""
+    from scipy.special import logsumexp
+
     free_energies = np.zeros(len(counts))
-    mixture = np.zeros(log_norms.shape[1])
     for _ in range(_ITERATIONS):
-        mixture = _log_sum((np.log(counts) - free_energies)[:, None] + log_norms, axis=0)
-        renewed = _log_sum(log_norms - mixture, axis=1)
+        mixture = logsumexp((np.log(counts) - free_energies)[:, None] + log_norms, axis=0)
+        renewed = logsumexp(log_norms - mixture, axis=1)
         renewed -= renewed[0]
         change = np.abs(renewed - free_energies).max()
         free_energies = renewed
         if change < _TOLERANCE:
-            break
+            return mixture
+    _log.warning("the windows of the overlap share too few networks to be combined: add some")
     return mixture
-
-
-def _log_sum(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    highest = values.max(axis=axis, keepdims=True)
-    return np.squeeze(highest, axis) + np.log(np.exp(values - highest).sum(axis=axis))

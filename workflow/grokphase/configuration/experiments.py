@@ -29,6 +29,7 @@ from grokphase import resources
 from grokphase.configuration.written import is_count, mapping, networks_as_written
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import choose_form, collapsed_cost, gradient_cost
+from grokphase.models.umbrella_cost import overlap_deviation, profile_limit
 from grokphase.parameters import (
     Finite,
     ModularAddition,
@@ -202,8 +203,13 @@ class SelectedUmbrella(Umbrella):
 
     select: dict[str, Annotated[list[Finite], Field(min_length=1)]] = Field(
         default={},
-        description="Parameter -> values of the sweep at which; all of it if not named.",
+        description="Parameter -> values at which; whatever is not named has any value.",
     )
+
+    def selects(self, parameters: TeacherStudent) -> bool:
+        """Whether the tail is sampled at a point of these parameters."""
+        values = parameters.model_dump()
+        return all(values.get(name) in chosen for name, chosen in self.select.items())
 
 
 class TeacherStudentExperiment(BaseExperiment):
@@ -224,7 +230,7 @@ class TeacherStudentExperiment(BaseExperiment):
 
     def umbrella_at(self, point: str) -> Umbrella | None:
         """The windows of one point; None if the tail is not sampled there."""
-        if self.umbrella is None or point not in self.points(self.umbrella.select):
+        if self.umbrella is None or not self.umbrella.selects(self.points()[point]):
             return None
         return Umbrella(**self.umbrella.model_dump(exclude={"select"}))
 
@@ -251,6 +257,37 @@ class TeacherStudentExperiment(BaseExperiment):
                     "use fewer or narrower bins"
                 )
         return problems
+
+    @model_validator(mode="after")
+    def _umbrella_works(self) -> Self:
+        """Profiles reach beyond every window, and a trajectory follows the spring."""
+        try:
+            points = self.points().values()
+        except ValidationError:
+            return self  # Named by the checks between the settings.
+        umbrella = self.umbrella
+        for point in points if umbrella is not None else ():
+            assert umbrella is not None
+            if not umbrella.selects(point):
+                continue
+            reach, limit = 3 * umbrella.width * overlap_deviation(point), profile_limit(point)
+            for overlap in umbrella.overlaps:
+                if overlap + reach > limit:
+                    raise ValueError(
+                        f"umbrella.overlaps: the window at {overlap:g} reaches "
+                        f"{overlap + reach:.2f}, beyond {limit:g}, where profiles end: choose "
+                        "smaller ones, or a smaller umbrella.width"
+                    )
+            # The overlap's frequency in its spring is 1/width; from twice that on, steps diverge.
+            if (
+                self.sampler.kernel == "hamiltonian"
+                and self.sampler.step_size > 1.5 * umbrella.width
+            ):
+                raise ValueError(
+                    f"umbrella.width: {umbrella.width:g} is so stiff a spring that steps of "
+                    f"{self.sampler.step_size:g} do not follow it; choose a wider one"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits_in_memory(self) -> Self:

@@ -8,7 +8,6 @@ from grokphase.configuration.experiments import EXPERIMENTS
 from grokphase.configuration.figures import figure_drawing, figure_names
 from grokphase.configuration.messages import unknown
 from grokphase.configuration.written import is_count, is_number, mapping, networks_as_written
-from grokphase.models.umbrella_cost import PROFILE_LIMIT
 
 RESERVED_NAMES = ("figures", "logs", "benchmarks")
 """Folders of a scale that are not those of an experiment."""
@@ -103,25 +102,13 @@ def _experiment_problems(raw: Mapping[str, Any]) -> list[str]:
 
 
 def _umbrella_problems(raw: Mapping[str, Any]) -> list[str]:
-    """Windows where no profile reaches, and parameters that there are not.
-
-    Values that the sweep does not have are no mistake: they only select nothing.
-    """
-    umbrella = mapping(raw.get("umbrella"))
-    overlaps = umbrella.get("overlaps")
-    problems = [
-        f"umbrella.overlaps: {overlap:g} lies beyond {PROFILE_LIMIT:g}, which the profiles of the "
-        "overlap reach: choose smaller ones"
-        for overlap in (overlaps if isinstance(overlaps, list) else ())
-        if is_number(overlap) and overlap > PROFILE_LIMIT
-    ]
+    """Parameters that there are not. Values that the sweep does not have only select nothing."""
     known = EXPERIMENTS["teacher_student"].parameters_type.model_fields
-    problems += [
+    return [
         unknown(f"umbrella.select.{parameter}", str(parameter), "parameter", known)
-        for parameter in mapping(umbrella.get("select"))
+        for parameter in mapping(mapping(raw.get("umbrella")).get("select"))
         if parameter not in known
     ]
-    return problems
 
 
 def _annealing_problems(raw: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,9 @@ A model module defines, for whitened positions of one network,
 and the module <model>_moves how a kernel moves its networks:
 
     with_moves              (build, specification, parameters, data) -> Kernel
+    expected_counts         (specification, parameters) -> the histogram expected of a network
+    profiles                (specification, parameters) -> Profiles of an ensemble; both may be None
     work_per_step           multiply-adds of a step
-    GIVES_EXPECTED_COUNTS   whether its sweeps give the expected histogram
 
 Beside these a model has its parameters (grokphase.parameters), its kind of dataset, its experiment
 (grokphase.configuration.experiments), its observables and columns (grokphase.tables), and its

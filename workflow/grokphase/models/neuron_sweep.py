@@ -45,7 +45,7 @@ from grokphase.models.teacher_student import (
 )
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.sweeps import Swept
-from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
+from grokphase.tables.shards import FINE_BINS, FINE_CENTRES, FINE_LIMIT, FINE_WIDTH
 
 CELLS = 160
 """Cells of the proposal."""
@@ -66,10 +66,6 @@ class Grid(NamedTuple):
     widths: NDArray[np.float32]
     to_cells: NDArray[np.float32]
     to_bins: NDArray[np.float32]
-
-
-FINE_CENTRES = FINE_WIDTH * (np.arange(FINE_BINS) + 0.5) - FINE_LIMIT
-"""Centres of the fine bins of the histogram [FINE_BINS]."""
 
 
 @cache

@@ -30,7 +30,7 @@ COUNTING = ensemble.OVERLAPS
 DROPLET_OVERLAP = 0.5
 
 TAGGED = -1
-"""The neuron that a spring may hold: the last, which no start plants."""
+"""The neuron that a spring may hold: the last, which no start plants unless it plants all."""
 
 BLOCK_ELEMENTS = 2**18
 """Preactivations of one block of training points: 1 MiB in float32, which stays in cache.
@@ -260,7 +260,8 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
 def start(
     key: jax.Array, kind: str, parameters: TeacherStudent, data: Data, planted: PlantedStart
 ) -> Position:
-    """A starting position: input weights from the prior, or those with planted droplets.
+    """A starting position at the noise of the parameters, where an annealed network begins: input
+    weights from the prior, or those with planted droplets.
 
     A planted start sets the overlap of a fraction of the neurons, at least one, to +-q (random
     signs). The readouts are drawn from their posterior given the input weights. (With readouts from
@@ -276,7 +277,8 @@ def start(
         along = weights @ data.teacher
         wanted = sign * planted.overlap / prior_scale(parameters).weights
         weights += jnp.where(is_planted, wanted - along, 0.0)[:, None] * data.teacher
-    return Position(draw_readouts(readout_key, weights, parameters, data), weights)
+    first = data._replace(noise=jnp.asarray(parameters.noise, data.targets.dtype))
+    return Position(draw_readouts(readout_key, weights, parameters, first), weights)
 
 
 @partial(jax.jit, static_argnames="parameters")

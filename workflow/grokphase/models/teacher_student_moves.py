@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student, umbrella
 from grokphase.models.teacher_student import Data, Position
-from grokphase.models.umbrella_cost import PROFILE_NODES
+from grokphase.models.umbrella_cost import PROFILE_NODES, overlap_deviation
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Profiles
 from grokphase.sampling.kernels import Kernel, Target
@@ -57,10 +57,10 @@ def profiles(specification: TrainingSpecification, parameters: TeacherStudent) -
         return umbrella.log_profile(key, position, parameters, data)
 
     def in_window(data: Data, window: int) -> Data:
-        shape = jnp.shape(data.noise)
+        shape, width = jnp.shape(data.noise), settings.width * overlap_deviation(parameters)
         return data._replace(
             centre=jnp.full(shape, settings.overlaps[window - 1], jnp.float32),
-            stiffness=jnp.full(shape, settings.width**-2, jnp.float32),
+            stiffness=jnp.full(shape, width**-2, jnp.float32),
         )
 
     def enter(key: jax.Array, position: Position, data: Data) -> Position:

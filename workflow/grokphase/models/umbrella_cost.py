@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from grokphase.parameters import TeacherStudent
 
 PROFILE_NODES = 17
@@ -10,23 +13,33 @@ PROFILE_NODES = 17
 PROFILE_LIMIT = 1.6
 """Largest of these overlaps, or six prior deviations if that is more: 0.1 apart."""
 
-PARTICLES = 16
-"""Copies of the tagged neuron's other weights. At d=150, N=700, n=3000, noise 0.25 profiles of one
-network differ by 0.27 nats at q = 0.4 and 0.5 at q = 0.8 (0.03 s each, as long as two gradients),
-with 24 copies and 28 overlaps by 0.15 and 0.4 (0.07 s), beside the 3 nats between draws at q = 0.8.
+PARTICLES = 48
+"""Copies of the tagged neuron's other weights. At d=150, N=700, n=3000, noise 0.25, q = 0.8,
+profiles of one network differ by 0.3 nats (0.07 s each), with 16 copies by 0.5 (0.03 s), beside the
+3 nats between draws. The combination of windows divides by them, so that their variance stays in
+the action: with 0.5 nats it is 0.13 too high, with 0.25 it is 0.03.
 """
 
 ROTATIONS = 3
 """Forces of the trajectory that refreshes the copies at every overlap."""
 
 
+def overlap_deviation(parameters: TeacherStudent) -> float:
+    """Prior standard deviation of an overlap, sqrt(sigma_w^2/d)."""
+    return math.sqrt(parameters.weight_variance / parameters.input_dim)
+
+
 def profile_limit(parameters: TeacherStudent) -> float:
     """Largest overlap of a profile."""
-    deviation = math.sqrt(parameters.weight_variance / parameters.input_dim)
-    return max(PROFILE_LIMIT, 6 * deviation)
+    return max(PROFILE_LIMIT, 6 * overlap_deviation(parameters))
+
+
+def profile_overlaps(parameters: TeacherStudent) -> NDArray[np.float64]:
+    """Overlaps [PROFILE_NODES] of a profile."""
+    return np.linspace(0, profile_limit(parameters), PROFILE_NODES)
 
 
 def work_per_profile(parameters: TeacherStudent) -> float:
     """Multiply-adds of a profile: one product per value, two per force, beside the residual."""
-    products = PROFILE_NODES * PARTICLES * (2 + 2 * (ROTATIONS + 1))
+    products = PROFILE_NODES * PARTICLES * (1 + 2 * (ROTATIONS + 1))
     return parameters.train_size * parameters.input_dim * float(products + parameters.width)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from grokphase.errors import DivergenceError
 from grokphase.sampling.kernels import Kernel, Position, State
+from grokphase.sampling.random_keys import fold_in_name
 from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 
 
@@ -146,9 +147,9 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
-def _beside(key: jax.Array, step: Any) -> jax.Array:
+def _beside(key: jax.Array, purpose: str, step: Any) -> jax.Array:
     """Key of a network for what happens beside a step, which itself uses fold_in(key, step)."""
-    return jax.random.fold_in(jax.random.fold_in(key, step), 1)
+    return jax.random.fold_in(fold_in_name(key, purpose), step)
 
 
 class Sampler:
@@ -228,7 +229,7 @@ class Sampler:
                         profile = jax.lax.cond(
                             recorded,
                             lambda: profiles.compute(
-                                _beside(key, numbers[-1]), state.position, data
+                                _beside(key, "profile", numbers[-1]), state.position, data
                             ),
                             lambda: jnp.zeros(profiles.length),
                         )
@@ -323,7 +324,9 @@ class Sampler:
                 here = self.profiles.in_window(data, phase.window)
             if phase.begins:
                 step = ensemble.done * self.schedule.thin
-                beside = jax.vmap(jax.vmap(lambda key, step=step: _beside(key, step)))(keys)
+                beside = jax.vmap(jax.vmap(lambda key, step=step: _beside(key, "window", step)))(
+                    keys
+                )
                 state = self._enter(beside, state.position, here)
             state, measured = self._advance(
                 keys,
@@ -345,6 +348,8 @@ class Sampler:
                     f"{(draw + 1) * self.schedule.thin}"
                 )
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
+            if phase.recorded and not np.isfinite(profiles).all():
+                raise DivergenceError("a conditional density of the overlap is not finite")
             if phase.recorded and self.profiles:
                 ensemble = ensemble._replace(
                     profiles=np.concatenate([ensemble.profiles, profiles[:, :, :count]], axis=2)

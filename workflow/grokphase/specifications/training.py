@@ -37,7 +37,7 @@ class Networks(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prior: _Count = Field(default=1, description="Started from the prior.")
+    prior: _Count = Field(default=1, description="Started without droplets.")
     planted: _Count = Field(default=1, description="Started with droplets.")
     cooled: _Count = Field(default=0, description="Prior start, annealed from the highest noise.")
     heated: _Count = Field(default=0, description="Planted start, annealed from the lowest noise.")
@@ -80,7 +80,13 @@ class Umbrella(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     overlaps: tuple[Positive, ...] = Field(description="Overlap at the middle of each window.")
-    width: Positive = Field(default=0.05, description="Deviation that the spring alone allows.")
+    width: float = Field(
+        default=0.9,
+        ge=0.1,
+        le=10,
+        strict=True,
+        description="Deviation of the overlap that the spring alone allows, in prior deviations.",
+    )
     burn_in: _Count = Field(default=3, description="Draws of each window that are discarded.")
     draws: PositiveCount = Field(default=4, description="Draws recorded in each window.")
 
@@ -93,6 +99,8 @@ class TrainingSpecification(BaseModel):
     `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, of modular addition
     grokphase.models.mode_sweep). With `collapsed_readout` the kernel moves the input weights alone,
     the readouts integrated out (grokphase.models.collapsed_readout, modular addition only).
+    `umbrella` says how the tail of the overlap's density is sampled, None that it is not
+    (teacher-student only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

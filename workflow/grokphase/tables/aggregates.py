@@ -18,13 +18,14 @@ HISTOGRAM = pa.schema(
 """One row per bin of the overlap q.
 
 count : neurons counted.
-density : per unit of q; the average of the neurons' conditional densities where training has sweeps
-    over the neurons that accept their proposals, which reaches far into the tails, and else that of
-    the counts.
+action, action_error : -log density and its standard error. Near q = 0 from the average of the
+    neurons' conditional densities, if there are sweeps over the neurons that accept their
+    proposals, with errors from the spread of the subsets; further out, with an umbrella, the mean
+    over datasets of -log density from the profiles, with errors from the spread of the datasets
+    that control variates leave; else from the counts. nan where nothing is known.
+density : per unit of q, exp(-action).
 networks : effective number of networks that the density rests on, (sum x)^2 / sum x^2 of their
-    shares x.
-action, action_error : -log density and its standard error from the spread of the subsets; nan where
-    the density is zero.
+    shares x, or of the weights of the profiles.
 counted_action, counted_action_error : the same from the counts.
 """
 

@@ -1,5 +1,6 @@
 """Shards: what training writes, one row per network."""
 
+import numpy as np
 import pyarrow as pa
 
 FINE_WIDTH = 0.005
@@ -9,6 +10,9 @@ FINE_BINS = 800
 """Fine bins over [-2, 2); counts have one more entry at each end for what lies beyond."""
 
 FINE_LIMIT = FINE_WIDTH * FINE_BINS / 2
+
+FINE_CENTRES = FINE_WIDTH * (np.arange(FINE_BINS) + 0.5) - FINE_LIMIT
+"""Centres of the fine bins [FINE_BINS]."""
 
 POWER_WIDTH = 0.05
 """Width of the bins of the root powers sqrt(A), sqrt(B) of a mode, in units of sqrt(W)."""
