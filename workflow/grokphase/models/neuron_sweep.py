@@ -223,8 +223,18 @@ def _residual(along: jax.Array, neurons: tuple[jax.Array, ...], data: Data) -> j
     return data.targets - jax.lax.scan(add_neuron, jnp.zeros_like(data.targets), neurons)[0]
 
 
-def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: Data) -> Swept:
-    """Visit every neuron once."""
+def sweep(
+    key: jax.Array,
+    position: Position,
+    parameters: TeacherStudent,
+    data: Data,
+    sweeps: int = 1,
+) -> Swept:
+    """Visit every neuron once, or so many times, one neuron after the other.
+
+    The perpendicular weights do not change, so that all sweeps share their products with the
+    inputs, and the residual.
+    """
     scale = prior_scale(parameters)
     grid = overlap_grid(scale.weights, parameters.weight_variance)
     grid = jax.tree.map(jnp.asarray, grid)
@@ -279,22 +289,33 @@ def sweep(key: jax.Array, position: Position, parameters: TeacherStudent, data: 
         residual = rest - a * phi[chosen]
         return residual, (q, a, accept)
 
-    cell_key, place_key, accept_key, readout_key = jax.random.split(key, 4)
     shape = (parameters.width,)
-    residual, (new_overlap, new_readout, accepted) = jax.lax.scan(
-        visit,
-        _residual(along, (perpendicular, overlap, readout), data),
-        (
-            perpendicular,
-            overlap,
-            readout,
-            jnp.zeros(parameters.width).at[TAGGED].set(data.stiffness),
-            jnp.clip(jnp.searchsorted(grid.edges, overlap) - 1, 0, CELLS - 1),
-            jax.random.uniform(cell_key, shape),
-            jax.random.uniform(place_key, shape),
-            jax.random.uniform(accept_key, shape),
-            jax.random.normal(readout_key, shape),
-        ),
+    stiffness = jnp.zeros(shape).at[TAGGED].set(data.stiffness)
+
+    def one_sweep(state: tuple[jax.Array, ...], number: jax.Array) -> tuple[Any, jax.Array]:
+        residual, overlap, readout = state
+        keys = jax.random.split(jax.random.fold_in(key, number), 4)
+        cell_key, place_key, accept_key, readout_key = keys
+        residual, (overlap, readout, accepted) = jax.lax.scan(
+            visit,
+            residual,
+            (
+                perpendicular,
+                overlap,
+                readout,
+                stiffness,
+                jnp.clip(jnp.searchsorted(grid.edges, overlap) - 1, 0, CELLS - 1),
+                jax.random.uniform(cell_key, shape),
+                jax.random.uniform(place_key, shape),
+                jax.random.uniform(accept_key, shape),
+                jax.random.normal(readout_key, shape),
+            ),
+        )
+        return (residual, overlap, readout), accepted.mean()
+
+    start = (_residual(along, (perpendicular, overlap, readout), data), overlap, readout)
+    (residual, new_overlap, new_readout), accepted = jax.lax.scan(
+        one_sweep, start, jnp.arange(sweeps)
     )
     shift = (new_overlap - overlap) / scale.weights
     return Swept(

@@ -31,10 +31,10 @@ def with_moves(
 def with_sweeps(kernel: Kernel, sweeps: int, parameters: TeacherStudent, data: Data) -> Kernel:
     """The kernel with so many sweeps over the neurons after each of its steps."""
 
-    def sweep(key: jax.Array, position: Position) -> Swept:
-        return neuron_sweep.sweep(key, position, parameters, data)
+    def all_sweeps(key: jax.Array, position: Position) -> Swept:
+        return neuron_sweep.sweep(key, position, parameters, data, sweeps)
 
-    return followed_by_sweeps(kernel, sweeps, sweep)
+    return followed_by_sweeps(kernel, min(sweeps, 1), all_sweeps)
 
 
 def expected_counts(
