@@ -59,19 +59,22 @@ CROSS_CHECK = candidate("Hamiltonian", kernel="hamiltonian", step_size=0.25, lea
 CANDIDATES = [
     *(
         candidate(
-            f"Hamiltonian{', 1 sweep' * sweeps}",
+            "Hamiltonian" + (f", {sweeps} sweep{'s' * (sweeps > 1)}" if sweeps else ""),
             kernel="hamiltonian",
             integrator=integrator,
             step_size=step_size,
             leapfrog_steps=leapfrog_steps,
+            force_precision=force_precision,
             sweeps=sweeps,
         )
-        for integrator, step_size, leapfrog_steps, sweeps in (
-            ("leapfrog", 0.3, 4, 1),
-            ("two_stage", 0.35, 4, 1),
-            ("two_stage", 0.33, 6, 1),
-            ("two_stage", 0.4, 6, 1),
-            ("two_stage", 0.33, 8, 0),
+        for integrator, step_size, leapfrog_steps, force_precision, sweeps in (
+            ("leapfrog", 0.3, 4, "float32", 1),
+            ("two_stage", 0.35, 4, "float32", 1),
+            ("two_stage", 0.35, 4, "bfloat16", 1),
+            ("two_stage", 0.4, 4, "bfloat16", 1),
+            ("two_stage", 0.4, 4, "bfloat16", 2),
+            ("two_stage", 0.33, 6, "bfloat16", 2),
+            ("two_stage", 0.33, 8, "float32", 0),
         )
     ),
     candidate("pCN Langevin", kernel="pcn_langevin", step_size=0.1),

@@ -76,7 +76,7 @@ def test_aggregates_are_complete_and_the_sampling_is_sound(quick, noise, strengt
     histogram = table(quick, noise, strength, "histogram")
     assert histogram["count"].sum() == pytest.approx(NETWORKS * WIDTH * DRAWS, rel=1e-3)
     widths = histogram["bin_right"] - histogram["bin_left"]
-    # Near zero of all networks together, in the tail of a typical dataset: 1 up to their difference.
+    # Near zero of all networks together, in the tail of a typical dataset: 1 but for that.
     assert (histogram["density"] * widths).sum() == pytest.approx(1, abs=5e-3)
     [diagnostics] = table(quick, noise, strength, "diagnostics").to_dict("records")
     assert diagnostics["networks"] == NETWORKS
