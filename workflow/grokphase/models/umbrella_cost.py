@@ -15,7 +15,7 @@ PROFILE_LIMIT = 1.6
 
 PARTICLES = 48
 """Copies of the tagged neuron's other weights. At d=150, N=700, n=3000, noise 0.25, q = 0.8,
-profiles of one network differ by 0.3 nats (0.07 s each), with 16 copies by 0.5 (0.03 s), beside the
+profiles of one network differ by 0.3 nats (0.1 s each), with 16 copies by 0.5 (0.03 s), beside the
 3 nats between draws. The combination of windows divides by them, so that their variance stays in
 the action: with 0.5 nats it is 0.13 too high, with 0.25 it is 0.03.
 """
