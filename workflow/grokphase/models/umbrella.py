@@ -26,7 +26,7 @@ Stat. Assoc. 85, 398 (1990), densities from conditional ones.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,12 +48,7 @@ from grokphase.models.umbrella_cost import (
     profile_overlaps,
 )
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling.kernels import Target, hamiltonian
-
-QUARTER_TURN = hamiltonian.Settings(
-    step_size=math.pi / 2 / ROTATIONS, leapfrog_steps=ROTATIONS, length_spread=0.0
-)
-"""Of the trajectories that move the copies."""
+from grokphase.sampling.kernels import Target
 
 
 class _Copies(NamedTuple):
@@ -74,25 +69,48 @@ def log_profile(
     activation = jax.scipy.special.erf(data.inputs @ weights.T)
     rest = data.targets - activation @ readout + readout[TAGGED] * activation[:, TAGGED]
 
-    def exponent(copy: jax.Array, overlap: jax.Array) -> jax.Array:
-        """log g of whitened weights [d], whose part along the teacher is left out."""
-        across = copy - (copy @ data.teacher) * data.teacher
-        phi = jax.scipy.special.erf(scale.weights * (data.inputs @ across) + overlap * along)
+    def exponents(copies: jax.Array, overlap: jax.Array) -> jax.Array:
+        """log g [PARTICLES] of whitened weights, whose part along the teacher is left out."""
+        across = copies - (copies @ data.teacher)[:, None] * data.teacher
+        phi = jax.scipy.special.erf(scale.weights * (across @ data.inputs.T) + overlap * along)
+        power = jnp.sum(jnp.square(phi), axis=1)
         zero = jnp.zeros(())
-        return collapse(zero, phi @ rest, phi @ phi, parameters, data.noise).log_density
+        return collapse(zero, phi @ rest, power, parameters, data.noise).log_density
 
-    exponents = jax.vmap(exponent, (0, None))
+    def with_forces(copies: jax.Array, overlap: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values, pull_back = jax.vjp(lambda v: exponents(v, overlap), copies)
+        return values, pull_back(jnp.ones_like(values))[0]
 
     def move(key: jax.Array, copies: jax.Array, overlap: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The copies after a trajectory of about a quarter turn at fixed overlap, and log g."""
-        potential = jax.value_and_grad(lambda copy: -exponent(copy, overlap))
-        kernel = hamiltonian.build(Target(potential, scale.weights, data.noise), QUARTER_TURN)
+        """A Hamiltonian trajectory of about a quarter turn at fixed overlap, accepted or not.
 
-        def one(key: jax.Array, copy: jax.Array) -> tuple[jax.Array, jax.Array]:
-            state, _ = kernel.step(key, kernel.init(copy))
-            return state.position, -state.potential
+        Not by the module of that kernel, on which networks of all other kernels would then depend.
+        """
+        angle_key, momentum_key, accept_key = jax.random.split(key, 3)
+        spread = jax.random.uniform(angle_key, minval=0.9, maxval=1.1)
+        h = spread * math.pi / 2 / ROTATIONS
+        momentum = jax.random.normal(momentum_key, copies.shape)
+        start, force = with_forces(copies, overlap)
 
-        return jax.vmap(one)(jax.random.split(key, PARTICLES), copies)
+        def rotation(_: Any, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            v, p, _, force = carry
+            p = p + 0.5 * h * force
+            v, p = jnp.cos(h) * v + jnp.sin(h) * p, jnp.cos(h) * p - jnp.sin(h) * v
+            value, force = with_forces(v, overlap)
+            return v, p + 0.5 * h * force, value, force
+
+        carry = (copies, momentum, start, force)
+        moved, end_momentum, end, _ = jax.lax.fori_loop(0, ROTATIONS, rotation, carry)
+        energy = jnp.sum(
+            jnp.square(moved)
+            - jnp.square(copies)
+            + jnp.square(end_momentum)
+            - jnp.square(momentum),
+            axis=1,
+        )
+        log_ratio = end - start - 0.5 * energy
+        accept = jnp.log(jax.random.uniform(accept_key, start.shape)) < log_ratio
+        return jnp.where(accept[:, None], moved, copies), jnp.where(accept, end, start)
 
     def next_overlap(
         copies: _Copies, one: tuple[jax.Array, jax.Array]
