@@ -1,6 +1,7 @@
 rule dataset:
     output:
         LAYOUT.dataset("{experiment}", "{dataset}"),
+    priority: 1
     log:
         LAYOUT.log("dataset/{experiment}/{dataset}"),
     benchmark:

@@ -10,6 +10,7 @@ rule train:
     conda:
         "../envs/conda.yaml"
     threads: 1
+    priority: 1
     resources:
         mem_mb=lambda w, attempt: memory_request(training_resources(w).memory, attempt),
         runtime=lambda w, attempt: time_request(training_resources(w).seconds, attempt),

@@ -108,7 +108,7 @@ def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
     table = read_table(tmp_path / "shard", shards.schema(OBSERVABLES["teacher_student"]))
     profiles = np.stack(table["overlap_profiles"].to_numpy()).reshape(400, 30, PROFILE_NODES)
     assert profiles[:, :10].std(axis=(0, 1)).max() > 1
-    overlaps = profile_overlaps(TINY)
+    overlaps = np.array(profile_overlaps(TINY))
     found = np.stack(
         [
             overlap_density(
@@ -145,7 +145,7 @@ def test_a_profile_is_an_integral_over_the_other_weights():
     inputs, teacher = np.asarray(dataset.inputs, float), np.asarray(dataset.teacher, float)
     z, across = inputs @ teacher, inputs @ np.array([-teacher[1], teacher[0]])
     v = np.linspace(-8, 8, 2001)
-    overlaps = profile_overlaps(of)
+    overlaps = np.array(profile_overlaps(of))
     assert overlaps[-1] == 6.0
     for node in (0, 2, 5, 10, 16):
         phi = erf(v[:, None] * across + overlaps[node] * z)
@@ -258,7 +258,7 @@ def test_noise_of_the_profiles_hardly_moves_the_action():
     position = model.start(jax.random.key(1), "prior", ALONE, data, PlantedStart())
     one = jax.jit(lambda key: umbrella.log_profile(key, position, ALONE, data))
     profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 4000)), float)
-    overlaps, deviation = profile_overlaps(ALONE), math.sqrt(0.5 / 12)
+    overlaps, deviation = np.array(profile_overlaps(ALONE)), math.sqrt(0.5 / 12)
     mean = np.log(np.exp(profiles - profiles.max()).mean(axis=0))[None]
     settings = Umbrella(overlaps=(0.8,))
     exact = overlap_density([mean], overlaps, deviation, Umbrella(overlaps=())).shares

@@ -302,7 +302,7 @@ def _densities_of_datasets(
     parameters, umbrella = training.parameters, training.umbrella
     assert isinstance(parameters, TeacherStudent)
     assert umbrella is not None
-    overlaps, deviation = profile_overlaps(parameters), overlap_deviation(parameters)
+    overlaps, deviation = np.array(profile_overlaps(parameters)), overlap_deviation(parameters)
     profiles = matrix(table, "overlap_profiles").reshape(len(table), -1, len(overlaps))
     starts = training.draws + umbrella.draws * np.arange(len(umbrella.overlaps))
     dataset = table["dataset"].to_numpy()

@@ -11,13 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from grokphase.config import Config, load_config
-from grokphase.configuration.messages import unknown
 from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
@@ -30,13 +28,16 @@ from grokphase.layout import (
     parse_range,
     range_name,
 )
-from grokphase.machine import ONE_THREAD_FLAGS
+from grokphase.processor import ONE_THREAD_FLAGS
 from grokphase.specifications.aggregation import AggregationSpecification
 from grokphase.specifications.dataset import AnyDatasetSpecification
 from grokphase.specifications.figure import FigureSpecification
 from grokphase.specifications.summary import SummarySpecification
 from grokphase.specifications.theory import AnyTheorySpecification, BaselineSpecification
 from grokphase.specifications.training import TrainingSpecification
+
+if TYPE_CHECKING:
+    from grokphase.config import Config
 
 PATH = click.Path(path_type=Path)
 
@@ -107,7 +108,14 @@ def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
     return decorate
 
 
-def _needed(config: Config, experiment: str | None, **more: str | None) -> None:
+def _configuration(file: Path, scale: str) -> "Config":
+    """The validated configuration; the jobs of a workflow, which need none, do not import it."""
+    from grokphase.config import load_config
+
+    return load_config(file, scale)
+
+
+def _needed(config: "Config", experiment: str | None, **more: str | None) -> None:
     """Check the names given on the command line against the configuration."""
     if experiment is not None and experiment not in config.experiments:
         raise GrokphaseError(
@@ -125,7 +133,7 @@ def _needed(config: Config, experiment: str | None, **more: str | None) -> None:
             )
 
 
-def _check_datasets(option: str, config: Config, experiment: str, indices: range) -> None:
+def _check_datasets(option: str, config: "Config", experiment: str, indices: range) -> None:
     """Whether an experiment has these datasets."""
     last = config.experiments[experiment].datasets - 1
     if indices[-1] > last:
@@ -153,7 +161,7 @@ def dataset(
 
     wanted: AnyDatasetSpecification
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
         assert experiment is not None
         assert dataset is not None
@@ -227,7 +235,7 @@ def train(
 
     indices = _parse_range("--datasets", datasets)
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment, point=point)
         assert experiment is not None
         assert point is not None
@@ -278,7 +286,7 @@ def aggregate(
     from grokphase.storage import provenance
 
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment, point=point)
         assert experiment is not None
         assert point is not None
@@ -320,7 +328,7 @@ def summary(
     from grokphase.summary import summarise
 
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment)
         assert experiment is not None
         wanted = settings.summary(experiment)
@@ -356,7 +364,7 @@ def theory(
     """Solve the mean-field theory along a line of noise values: all branches, all closures."""
     wanted: AnyTheorySpecification
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment, line=line)
         assert experiment is not None
         assert line is not None
@@ -389,7 +397,7 @@ def baseline(
     from grokphase.baseline import predict_baseline
 
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
         assert experiment is not None
         assert dataset is not None
@@ -421,7 +429,7 @@ def figure(
     from grokphase.drawing import draw
 
     if specification is None:
-        settings = load_config(config, scale)
+        settings = _configuration(config, scale)
         if figure is None:
             raise GrokphaseError("--figure is missing (or give --specification)")
         if figure not in settings.figures:
@@ -452,7 +460,7 @@ def figure(
 @click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
 def check(config: Path, scale: str) -> None:
     """Validate a configuration file and say what it asks for."""
-    settings = load_config(config, scale)
+    settings = _configuration(config, scale)
     for name, one in settings.experiments.items():
         if not one.trains:
             click.echo(f"{name}: {len(one.points())} points, theory only")
@@ -493,8 +501,9 @@ def estimate(
     cluster, the times are those of nodes as fast as it.
     """
     from grokphase import estimation, machine
+    from grokphase.configuration.messages import unknown
 
-    settings = load_config(config, scale)
+    settings = _configuration(config, scale)
     names = ("all", *settings.figures)
     for target in targets:
         if "/" not in target and target not in names:
@@ -527,7 +536,7 @@ def status(config: Path, scale: str, cores: int | None) -> None:
     from grokphase import estimation
 
     now = time.time()
-    points = estimation.progress(load_config(config, scale), now)
+    points = estimation.progress(_configuration(config, scale), now)
     names = estimation.STATES
     width = max((len(f"{one.experiment}/{one.point}") for one in points), default=0)
     click.echo(f"{'point':{width}}  " + "  ".join(names))

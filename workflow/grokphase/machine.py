@@ -7,6 +7,7 @@ import time
 
 from grokphase import resources
 from grokphase.parameters import TeacherStudent
+from grokphase.processor import ONE_THREAD_FLAGS
 
 PARAMETERS = TeacherStudent(
     input_dim=150,
@@ -21,9 +22,6 @@ PARAMETERS = TeacherStudent(
 
 MOST_PROCESSES = 8
 MEASURED_SECONDS = 1.5
-
-ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-"""XLA_FLAGS with which JAX computes on one thread of a CPU."""
 
 _ONE_THREAD = {
     "NPROC": "1",

@@ -1,9 +1,12 @@
-"""What the processor can do."""
+"""What the processor can do, and how JAX uses it."""
 
 from functools import cache
 from pathlib import Path
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
+
+ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+"""XLA_FLAGS with which JAX computes on one thread of a CPU."""
 
 _BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
 """Names of such instructions on x86 and on ARM."""

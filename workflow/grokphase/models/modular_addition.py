@@ -31,6 +31,7 @@ from grokphase.models.modular_cost import Cost, Form, choose_form, gradient_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.ensemble import Counting
 from grokphase.sampling.kernels import Target
+from grokphase.sampling.random_keys import generator
 from grokphase.sampling.tree import normal_array
 from grokphase.specifications.training import PlantedWaves
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
@@ -446,16 +447,15 @@ def planted_position(
     ModularNetwork, whitened.
     """
     n, prime = parameters.width, parameters.prime
-    order, names, phases, noise = jax.random.split(key, 4)
+    random = generator(key)
     count = (prime - 1) // 2
-    place = np.asarray(jax.random.permutation(order, n))[:, None] + np.arange(waves)
-    frequency = 1 + np.asarray(jax.random.permutation(names, count))[place % count]
-    phase = np.asarray(jax.random.uniform(phases, (2 * n * waves,), maxval=2 * np.pi))
+    place = random.permutation(n)[:, None] + np.arange(waves)
+    frequency = 1 + random.permutation(count)[place % count]
+    phase = random.uniform(0, 2 * np.pi, (2, n, waves, 1))
     angle = 2 * np.pi * (frequency[:, :, None] * np.arange(prime) % prime) / prime
-    cosines = np.cos(angle + phase.astype(np.float64).reshape(2, n, waves, 1)).sum(axis=2)
-    weights = 2 * np.sqrt(power) * cosines
+    weights = 2 * np.sqrt(power) * np.cos(angle + phase).sum(axis=2)
     if background:
-        modes = np.fft.rfft(np.asarray(normal_array(noise, (2, n, prime))), axis=-1)
+        modes = np.fft.rfft(random.standard_normal((2, n, prime)), axis=-1)
         modes[:, np.arange(n)[:, None], frequency] = 0
         weights = weights + np.fft.irfft(modes, prime, axis=-1)
     readout, _ = readout_posterior(weights[0], weights[1], parameters)

@@ -2,9 +2,6 @@
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from grokphase.parameters import TeacherStudent
 
 PROFILE_NODES = 17
@@ -34,9 +31,10 @@ def profile_limit(parameters: TeacherStudent) -> float:
     return max(PROFILE_LIMIT, 6 * overlap_deviation(parameters))
 
 
-def profile_overlaps(parameters: TeacherStudent) -> NDArray[np.float64]:
+def profile_overlaps(parameters: TeacherStudent) -> list[float]:
     """Overlaps [PROFILE_NODES] of a profile."""
-    return np.linspace(0, profile_limit(parameters), PROFILE_NODES)
+    spacing = profile_limit(parameters) / (PROFILE_NODES - 1)
+    return [i * spacing for i in range(PROFILE_NODES)]
 
 
 def work_per_profile(parameters: TeacherStudent) -> float:

@@ -147,6 +147,17 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
+def compiler_options() -> dict[str, Any]:
+    """Options of XLA for the programs of a sampler.
+
+    On a CPU LLVM's lowest level of optimisation beside none, since XLA's own code is vectorised
+    already: a draw takes the same time within 1 % (teacher-student at d=150, N=700, n=3000; modes
+    of modular addition at P=17, N=125), and programs compile in 7.6 s for 8.6 and 4.9 s for 6.7.
+    Without any, draws take four times as long.
+    """
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+
+
 def _beside(key: jax.Array, purpose: str, step: Any) -> jax.Array:
     """Key of a network for what happens beside a step, which itself uses fold_in(key, step)."""
     return jax.random.fold_in(fold_in_name(key, purpose), step)
@@ -269,9 +280,10 @@ class Sampler:
 
             return mapped(enter_dataset)(keys, positions, data)
 
-        self._initial = jax.jit(mapped(initial))
-        self._enter = jax.jit(enter)
-        self._advance = jax.jit(advance, donate_argnums=1)
+        options = compiler_options()
+        self._initial = jax.jit(mapped(initial), compiler_options=options)
+        self._enter = jax.jit(enter, compiler_options=options)
+        self._advance = jax.jit(advance, donate_argnums=1, compiler_options=options)
 
     def start(self, positions: Position, data: Any) -> Ensemble:
         """An ensemble at its starting positions (pytree, leading axes [datasets, networks])."""

@@ -8,6 +8,7 @@ and no two networks, points, layers or steps share noise.
 import hashlib
 
 import jax
+import numpy as np
 
 
 def fold_in_name(key: jax.Array, name: str) -> jax.Array:
@@ -26,3 +27,9 @@ def network_key(
     key = fold_in_name(key, point)
     key = jax.random.fold_in(key, dataset)
     return jax.random.fold_in(fold_in_name(key, start), network)
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's generator seeded with the words of a key, for what is drawn once and by itself: JAX
+    would compile a program for every distribution and shape, 0.1 s each."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
