@@ -1,11 +1,11 @@
 rule dataset:
     output:
         LAYOUT.dataset("{experiment}", "{dataset}"),
-    priority: 1
     log:
         LAYOUT.log("dataset/{experiment}/{dataset}"),
     benchmark:
         LAYOUT.benchmark("dataset/{experiment}/{dataset}")
+    priority: 1
     localrule: True
     conda:
         "../envs/conda.yaml"

@@ -7,10 +7,10 @@ rule train:
         LAYOUT.log("train/{experiment}/{point}/{datasets}"),
     benchmark:
         LAYOUT.benchmark("train/{experiment}/{point}/{datasets}")
+    priority: 1
     conda:
         "../envs/conda.yaml"
     threads: 1
-    priority: 1
     resources:
         mem_mb=lambda w, attempt: memory_request(training_resources(w).memory, attempt),
         runtime=lambda w, attempt: time_request(training_resources(w).seconds, attempt),
