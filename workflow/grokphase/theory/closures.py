@@ -33,8 +33,9 @@ from grokphase.theory.threads import map_blocks
 
 _QUADRATURE_TOLERANCE = 1e-9
 _MAX_REFINEMENTS = 6
-_BLOCK_POINTS = 8192
-"""Points at which the equations of the mixture are evaluated at once."""
+_BLOCK_POINTS = 32768
+"""Starts from which the mixture is solved at once. Every block has a tail of iterations for few of
+them: smaller blocks, or more threads on these, take longer."""
 
 
 class Result(enum.IntEnum):
@@ -361,12 +362,6 @@ def _mixture_equations(t: Array, problem: Problem, wells: Wells) -> _Equations:
     width and weight depend on t.
     """
     parameters, modes = problem.parameters, t.shape[1]
-    if t.shape[0] > _BLOCK_POINTS:
-        parts = map_blocks(
-            lambda part: _mixture_equations(t[part], problem.take(part), wells),
-            np.array_split(np.arange(t.shape[0]), math.ceil(t.shape[0] / _BLOCK_POINTS)),
-        )
-        return _Equations(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
     variance, d = parameters.weight_variance, parameters.input_dim
     saddles = np.zeros((t.shape[0], 1))
     if wells is not Wells.CENTRAL:
@@ -481,22 +476,19 @@ def _solve_mixture(
             break
         newton = _newton_step(jacobian[active], residual[active])
         length = np.linalg.norm(newton, axis=1)
-        damping[active[np.isnan(length)]] = 0.0
-        newton *= np.minimum(1.0, diameter[active] / np.maximum(length, 1e-300))[:, None]
-        pending = np.flatnonzero(np.isfinite(length))
-        while pending.size:
-            at = active[pending]
-            trial = t[at] + damping[at, None] * newton[pending]
-            found = _mixture_equations(trial, problem.take(at), wells)
-            trial_error = np.abs(found.residual).max(axis=1)
-            accept = trial_error < error[at]
-            moved = at[accept]
-            t[moved], error[moved] = trial[accept], trial_error[accept]
-            residual[moved], jacobian[moved] = found.residual[accept], found.jacobian[accept]
-            log_partition[moved] = found.log_partition[accept]
-            damping[moved] = np.minimum(1.0, 4.0 * damping[moved])
-            damping[at[~accept]] /= 4.0
-            pending = pending[~accept & (damping[at] > 1e-4)]
+        finite = np.isfinite(length)
+        damping[active[~finite]] = 0.0
+        at, newton = active[finite], newton[finite]
+        factor = np.minimum(1.0, diameter[at] / np.maximum(length[finite], 1e-300))
+        trial = t[at] + (damping[at] * factor)[:, None] * newton
+        found = _mixture_equations(trial, problem.take(at), wells)
+        trial_error = np.abs(found.residual).max(axis=1)
+        accept = trial_error < error[at]
+        damping[at] = np.where(accept, np.minimum(1.0, 4.0 * damping[at]), damping[at] / 4.0)
+        moved = at[accept]
+        t[moved], error[moved] = trial[accept], trial_error[accept]
+        residual[moved], jacobian[moved] = found.residual[accept], found.jacobian[accept]
+        log_partition[moved] = found.log_partition[accept]
     converged = np.asarray(error <= tolerance)
     eigenvalue = np.full(error.shape, np.nan)
     eigenvalue[converged] = _largest_eigenvalue(jacobian[converged])
@@ -531,8 +523,13 @@ class _Branches:
         if not tasks:
             return 0
         index, starts = (np.concatenate(side) for side in zip(*tasks, strict=True))
-        sub = self.problem.take(index)
-        found = _solve_mixture(sub, starts, wells, self.tolerance, self.max_steps)
+
+        def solve(part: NDArray[np.intp]) -> Iterate:
+            sub = self.problem.take(index[part])
+            return _solve_mixture(sub, starts[part], wells, self.tolerance, self.max_steps)
+
+        blocks = np.array_split(np.arange(index.size), math.ceil(index.size / _BLOCK_POINTS))
+        found = Iterate.join(np.concatenate, map_blocks(solve, blocks))
         ends = np.cumsum([points.size for points, _ in tasks])
         return sum(
             self._add(points, found.take(np.arange(end - points.size, end)))

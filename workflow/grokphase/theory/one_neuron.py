@@ -385,13 +385,20 @@ def integrate(
     upper = _reach(t, parameters, noise, offset)
     lower = np.minimum(lower, upper)
     width = upper - lower
-    widest = float(np.max(width, initial=0.0, where=np.isfinite(width)))
-    nodes, weights = panel_rule(max(1, math.ceil(widest / panel_width(parameters))))
     integral = np.empty(noise.size)
-    step = max(1, CHUNK_ELEMENTS // nodes.size)
+    # Points that need similar numbers of panels are integrated together.
+    panels = np.maximum(1, np.ceil(np.nan_to_num(width) / panel_width(parameters))).astype(int)
+    order = np.argsort(panels, kind="stable")
+    blocks = []
+    end = order.size
+    while end > 0:
+        nodes_of_largest = _PANEL_NODES * panels[order[end - 1]]
+        begin = max(0, end - max(1, CHUNK_ELEMENTS // nodes_of_largest))
+        blocks.append(order[begin:end])
+        end = begin
 
-    def fill(begin: int) -> None:
-        part = slice(begin, begin + step)
+    def fill(part: NDArray[np.intp]) -> None:
+        nodes, weights = panel_rule(int(panels[part[-1]]))
         q = lower[part, None] + width[part, None] * nodes
         values = np.exp(
             -action(q, t[part, None, :], parameters, noise[part, None]) - offset[part, None]
@@ -400,7 +407,7 @@ def integrate(
             values *= q**power
         integral[part] = values @ weights * width[part]
 
-    map_blocks(fill, range(0, noise.size, step))
+    map_blocks(fill, blocks)
     return integral
 
 

@@ -148,7 +148,7 @@ def solve(
     modes: int = 2,
     closure: Closure = "quadrature",
     tolerance: float = 1e-10,
-    max_steps: int = 100,
+    max_steps: int = 200,
 ) -> Solutions:
     """Solve the self-consistency equations t = [I + (n/noise) sigma_a^2 <m m^T>]^{-1} y.
 
@@ -168,7 +168,7 @@ def solve(
         it is metastable. The Gaussian weight diverges where a well is about to vanish; solutions
         confined to that exponentially thin layer are artefacts and are not searched for.
     tolerance : largest absolute residual accepted; the target is of order 1.
-    max_steps : Newton steps allowed for one start.
+    max_steps : Newton steps tried from one start, shortened ones included.
 
     Returns
     -------
