@@ -19,13 +19,7 @@ PANELS = (
 def draw(tables: Tables) -> Figure:
     """Theory as lines, networks as points with error bars, one colour per cubic strength."""
     strengths = sorted(tables.outputs["cubic_strength"].unique(), reverse=True)
-    looks = dict(
-        zip(
-            strengths,
-            [(style.DISTINCT[i % 7], style.MARKERS[i % 7]) for i in range(len(strengths))],
-            strict=True,
-        )
-    )
+    looks = dict(zip(strengths, style.looks(len(strengths)), strict=True))
     converged = tables.diagnostics.set_index(["noise", "cubic_strength"])["converged"]
     theory = tables.branches.query("closure == 'quadrature' and selected")
     boundary = tables.transitions.query("transition == 'gfl_end'").set_index("cubic_strength")

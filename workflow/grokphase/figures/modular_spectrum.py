@@ -60,15 +60,17 @@ def _levels(axes: Axes, tables: ModularTables) -> None:
 
 def _target_modes(axes: Axes, tables: ModularTables) -> None:
     droplets = tables.spectrum.query("kernel == 'droplets'")
-    for number, prime in enumerate(int(p) for p in sorted(droplets["prime"].unique())):
+    primes = [int(p) for p in sorted(droplets["prime"].unique())]
+    looks = style.looks(len(primes))
+    for number, (prime, (colour, marker)) in enumerate(zip(primes, looks, strict=True)):
         rows = droplets[droplets["prime"] == prime]
         kind = "prime" if is_prime(prime) else "composite"
         scaled = rows["eigenvalue"] / rows["eigenvalue"].mean()
         axes.plot(
             rows["mode"] / prime,
             scaled + number,
-            color=style.DISTINCT[number % 7],
-            marker=style.MARKERS[number % 7],
+            color=colour,
+            marker=marker,
             linewidth=0.6,
             label=f"$P={prime}$, {kind}",
         )

@@ -44,6 +44,12 @@ def ordered_colours(count: int) -> list[Any]:
     return [scale(0.88 * i / max(count - 1, 1)) for i in range(count)]
 
 
+def looks(count: int) -> list[tuple[Any, str]]:
+    """A colour and a marker for each of several series, no two alike up to 49."""
+    one_each, sizes = len(DISTINCT), len(MARKERS)
+    return [(DISTINCT[i % one_each], MARKERS[(i + i // one_each) % sizes]) for i in range(count)]
+
+
 def metadata(kind: str) -> dict[str, None]:
     """Metadata without a date, so that equal figures are equal files."""
     return {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
