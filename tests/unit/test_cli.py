@@ -202,3 +202,28 @@ def test_a_specification_makes_the_file_that_the_options_make(folder, monkeypatc
     assert run(folder, "dataset", *EXPERIMENT, "--dataset", 1)[0] == 0
     where = folder / "results" / "paper" / "teacher_student" / "datasets" / "dataset~1.npz"
     assert where.read_bytes() == (folder / "a.npz").read_bytes()
+
+
+FACTORISATIONS = """
+from pathlib import Path
+from grokphase.cli import _configure_jax
+_configure_jax(1, Path("results"))
+import time
+import jax, jax.numpy as jnp
+factor = jax.jit(lambda x: jnp.linalg.cholesky(x + 1e-3 * jnp.eye(len(x))))
+x = factor(jnp.eye(1200)).block_until_ready()
+wall, processor = time.perf_counter(), time.process_time()
+for _ in range(10):
+    x = factor(jnp.eye(1200)).block_until_ready()
+print((time.process_time() - processor) / (time.perf_counter() - wall))
+"""
+
+
+def test_a_job_computes_on_no_more_threads_than_it_is_given(tmp_path):
+    """Factorisations too, which are not XLA's own. (A machine of one core cannot tell.)"""
+    wanted = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", FACTORISATIONS], cwd=tmp_path, env=wanted,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(done.stdout) < 1.3

@@ -579,7 +579,12 @@ def _parse_range(option: str, text: str) -> range:
 
 
 def _configure_jax(threads: int, results: Path) -> None:
-    """Set the number of threads and the cache of compiled programs, before JAX is imported."""
+    """Set the number of threads and the cache of compiled programs, before JAX is imported.
+
+    Factorisations of matrices have threads of their own, those of the library of linear algebra.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
     if threads == 1:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD_FLAGS}".strip()
     os.environ["NPROC"] = str(threads)
