@@ -16,6 +16,7 @@ for model in AGGREGATES:
             LAYOUT.benchmark("aggregate/{experiment}/{point}")
         wildcard_constraints:
             experiment=experiments_of(model),
+        priority: 1
         localrule: True
         conda:
             "../envs/conda.yaml"

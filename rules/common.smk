@@ -17,7 +17,7 @@ from grokphase.layout import (
     parse_range,
 )
 from grokphase.layout import range_name
-from grokphase import estimation, resources, slurm
+from grokphase import estimation, machine, resources, slurm
 from grokphase.provenance import code_digest, training_modules
 from grokphase.resources import memory_request, time_request
 
@@ -179,9 +179,30 @@ def resources_of_point(experiment, point, datasets):
     return resources.training(CONFIG.training(experiment, point), datasets)
 
 
+@cache
+def slowness():
+    """How slow the nodes of a cluster are, taken to be that of the machine that submits to them.
+
+    Measured, in some seconds, by the process that submits alone. Elsewhere, in dry runs too, 1: no
+    scheduler there holds a job to the time that it asks for.
+    """
+    if workflow.local_exec or not workflow.is_main_process:
+        return 1.0
+    try:
+        return machine.slowness(2)
+    except GrokphaseError as error:
+        print(f"Warning: {error}; times are those of the reference", file=sys.stderr)
+        return 1.0
+
+
 def training_resources(wildcards):
     datasets = len(parse_range(wildcards.datasets))
     return resources_of_point(wildcards.experiment, wildcards.point, datasets)
+
+
+def training_minutes(wildcards, attempt):
+    expected = resources.on_machine(training_resources(wildcards), slowness())
+    return time_request(expected.seconds, attempt)
 
 
 def baseline_resources(wildcards):

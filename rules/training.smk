@@ -13,7 +13,7 @@ rule train:
     threads: 1
     resources:
         mem_mb=lambda w, attempt: memory_request(training_resources(w).memory, attempt),
-        runtime=lambda w, attempt: time_request(training_resources(w).seconds, attempt),
+        runtime=training_minutes,
         gpu=0,
     params:
         specification=lambda w: training_specification(w.experiment, w.point),

@@ -226,14 +226,10 @@ def test_profiles_decide_the_action_where_counts_rest_on_few_networks():
         np.testing.assert_array_equal(found["counted_action"], without["counted_action"])
 
 
-def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):
-    """Profiles of which each dataset has its own, and those of the windows: a Gaussian of known
-    width per dataset, the mean of whose actions is not the action of the mean."""
-    umbrella = Umbrella(overlaps=(0.5,), burn_in=0, draws=2)
-    training = TRAINING.model_copy(update={"umbrella": umbrella, "draws": 3, "point": "noise~0.18"})
+def gaussian_profiles(widths, variates):
+    """Two networks of each dataset, whose profiles are those of a Gaussian of its width."""
     overlaps = np.linspace(0, 1.6, PROFILE_NODES)
     prior = math.sqrt(0.5 / 150)
-    widths = prior * np.array([0.9, 1.0, 1.1, 1.2])
     names = shards.schema(OBSERVED).names
     rows = {name: [] for name in names}
     for dataset, width in enumerate(widths):
@@ -245,15 +241,56 @@ def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):
                 "network": 0,
                 "acceptance": 1.0,
                 "sweep_acceptance": 1.0,
-                "control_variates": [0.0, 0.0, 0.0],
+                "control_variates": variates[dataset],
                 "overlap_counts": gaussian_counts(prior, 1, 600)[0],
                 "expected_overlap_counts": gaussian_counts(prior, 1, 600)[0].astype(float),
                 "overlap_profiles": np.tile(profile, 5),
             }
             for name in names:
                 rows[name].append(row[name])
-    table = pa.Table.from_pydict(rows, schema=shards.schema(OBSERVED))
-    spec = specification(datasets=4, subsets=2, training=training)
+    return pa.Table.from_pydict(rows, schema=shards.schema(OBSERVED))
+
+
+UMBRELLA = TRAINING.model_copy(
+    update={
+        "umbrella": Umbrella(overlaps=(0.5,), burn_in=0, draws=2),
+        "draws": 3,
+        "point": "noise~0.18",
+    }
+)
+
+
+def test_the_last_control_variate_takes_its_share_of_the_action():
+    """Precisions of the datasets are linear in the third variate: the action hardly varies else."""
+    generator = np.random.default_rng(8)
+    variates = generator.standard_normal((10, 3))
+    prior = math.sqrt(0.5 / 150)
+    widths = prior * (1 + 0.05 * variates[:, 2]) ** -0.5
+    table = gaussian_profiles(widths, variates)
+    networks = as_networks(Shards(table, {}), "teacher_student")
+    found, plain = (
+        action_of_datasets(table, networks, specification(training=UMBRELLA, datasets=10, **more))
+        for more in ({}, {"control_variates": False})
+    )
+    place = 30 + 7  # q = 0.35, at 18 nats
+    assert found.error[place] < plain.error[place] / 20
+    typical = action_of_datasets(
+        gaussian_profiles([prior] * 4, np.zeros((4, 3))),
+        networks._replace(
+            dataset=networks.dataset[:8], control_variates=networks.control_variates[:8]
+        ),
+        specification(training=UMBRELLA, datasets=4, subsets=2),
+    )
+    assert found.action[place] == pytest.approx(typical.action[place], abs=5 * found.error[place])
+
+
+def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):
+    """Profiles of which each dataset has its own, and those of the windows: a Gaussian of known
+    width per dataset, the mean of whose actions is not the action of the mean."""
+    prior = math.sqrt(0.5 / 150)
+    widths = prior * np.array([0.9, 1.0, 1.1, 1.2])
+    table = gaussian_profiles(widths, np.zeros((4, 3)))
+    spec = specification(datasets=4, subsets=2, training=UMBRELLA)
     networks = as_networks(Shards(table, {}), "teacher_student")
     found = action_of_datasets(table, networks, spec)
     shown = np.abs(np.arange(61) - 30) <= 8

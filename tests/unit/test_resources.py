@@ -12,6 +12,7 @@ from grokphase import estimation, machine, resources, slurm
 from grokphase.cli import cli
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
+from grokphase.layout import Layout
 from grokphase.storage import write_table
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +37,12 @@ def test_a_further_attempt_asks_for_more():
     for request in (resources.memory_request, resources.time_request):
         first, second, third = (request(1000.0, attempt) for attempt in (1, 2, 3))
         assert first < second < third
+    assert resources.time_request(0.0, 1) == resources.FEWEST_MINUTES
     assert resources.memory_request(1000.0, 1) > 1000
     assert resources.time_request(600.0, 1) > 10
 
 
-def test_measured_jobs_fit_and_none_asks_for_twice_its_memory():
+def test_measured_jobs_fit_and_none_asks_for_twice_what_it_uses():
     """The measured columns of the table against what the model says of those jobs now."""
     path = ROOT / "benchmarks" / "resources.py"
     spec = importlib.util.spec_from_file_location("measured_resources", path)
@@ -52,11 +54,27 @@ def test_measured_jobs_fit_and_none_asks_for_twice_its_memory():
     measured = [row for row in cells if row]
     assert len(measured) == len(module.SIZES) >= 5
     for row, (*size, datasets) in zip(measured, module.SIZES, strict=True):
-        _, seconds, _, _, _, memory, *_ = row
-        expected = resources.training(module.training_of(*size), datasets)
+        steps, seconds, _, _, _, memory, *_ = row
+        specification = module.training_of(*size)
+        networks = datasets * len(specification.networks.starts())
+        assert steps == networks * (specification.burn_in + specification.draws)
+        expected = resources.training(specification, datasets)
+        expected = resources.on_machine(expected, slowness)
         assert memory < resources.memory_request(expected.memory, 1) < 2 * memory, size
-        assert seconds < 60 * resources.time_request(expected.seconds, 1), size
-        assert 0.5 < seconds / expected.seconds / slowness < 2, size
+        assert seconds < resources.TIME_MARGIN * expected.seconds, size
+        assert seconds < 60 * resources.time_request(expected.seconds, 1) < 2 * seconds, size
+
+
+def test_a_slow_machine_takes_longer_to_sample_but_not_to_start():
+    expected = resources.Resources(resources.TRAINING_START + 100.0, 500.0)
+    assert resources.on_machine(expected, 3.0) == (resources.TRAINING_START + 300.0, 500.0)
+    assert resources.on_machine(resources.Resources(1.0, 500.0), 3.0).seconds >= 1.0
+
+
+def test_a_machine_that_cannot_be_measured_is_said_in_words(monkeypatch):
+    monkeypatch.setattr(machine.sys, "executable", "/bin/false")
+    with pytest.raises(GrokphaseError, match="speed of this machine cannot be measured"):
+        machine.slowness(2)
 
 
 def test_the_makespan_fills_free_workers():
@@ -77,6 +95,26 @@ def test_an_estimate_counts_submissions_by_groups():
     alone = estimation.estimate(jobs, estimation.read_profile(None, 2))
     assert alone.submissions == 0
     assert alone.wall_seconds > 5000
+
+
+def test_the_first_jobs_of_an_experiment_compile_its_programs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(ROOT / "config.yaml", "quick")
+    name = "teacher_student"
+    point = next(iter(config.experiments[name].points()))
+    one = {"rule": "train", "experiment": name, "point": point, "datasets": "0-9"}
+    planned = [one, {"rule": "figure", "figure": "fig1"}, one, {"rule": "all"}, one]
+
+    def seconds():
+        jobs = estimation.jobs_to_do(planned, config, workers=2)
+        return [job.needs.seconds for job in jobs if job.stage == "train"]
+
+    first, second, third = seconds()
+    assert first == second == third + resources.COMPILATION
+    shard = Path(Layout("quick").shard(name, point, "0-9"))
+    shard.parent.mkdir(parents=True)
+    shard.touch()
+    assert seconds() == [third] * 3
 
 
 def test_training_scales_with_the_slowness_of_the_machine():

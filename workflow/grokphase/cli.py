@@ -510,7 +510,7 @@ def estimate(
             raise GrokphaseError(unknown("TARGETS", target, "target", names))
     chosen = estimation.read_profile(profile, cores)
     planned = estimation.planned_jobs(targets or ("all",), scale, config)
-    jobs = [job for one in planned if (job := estimation.needs(one, settings)) is not None]
+    jobs = estimation.jobs_to_do(planned, settings, chosen.cores)
     click.echo(estimation.report(jobs, chosen, machine.slowness(chosen.cores)))
 
 

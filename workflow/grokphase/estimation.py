@@ -149,13 +149,44 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
     return Job(stage, resources.Resources(resources.SECONDS[stage], 250.0), disk)
 
 
+def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: int) -> list[Job]:
+    """What the planned jobs need.
+
+    Programs of experiments without a shard are taken to be not yet compiled: the first jobs of
+    each, as many as `workers` begin at the same time, compile them.
+    """
+    found = []
+    compiling: dict[str, int] = {}
+    for one in planned:
+        job = needs(one, config)
+        if job is None:
+            continue
+        if job.stage == "train":
+            name = one["experiment"]
+            if name not in compiling:
+                compiling[name] = 0 if _has_shard(config, name) else workers
+            if compiling[name]:
+                compiling[name] -= 1
+                seconds = job.needs.seconds + resources.COMPILATION
+                job = job._replace(needs=job.needs._replace(seconds=seconds))
+        found.append(job)
+    return found
+
+
+def _has_shard(config: Config, name: str) -> bool:
+    layout, one = Layout(config.scale), config.experiments[name]
+    return any(
+        Path(layout.shard(name, point, range_name(datasets))).exists()
+        for point in one.points()
+        for datasets in one.shards()
+    )
+
+
 def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estimate:
     """Totals of these jobs on cores that take `slowness` times what the model expects of training.
 
-    What a job does beside training, imports and compilation for the most part, is taken as it was
-    measured: it takes as long on machines whose matrix products differ by a factor of three.
-    The wall-clock time is that of filling free cores, the longest job first; a queue's waiting time
-    is not in it.
+    What other jobs do, imports for the most part, is taken as it was measured. The wall-clock time
+    is that of filling free cores, the longest job first; a queue's waiting time is not in it.
     """
     jobs = [_on_cores(job, slowness) for job in jobs]
     local: list[Job] = []
@@ -188,12 +219,10 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
 
 
 def _on_cores(job: Job, slowness: float) -> Job:
-    """The job on cores that take `slowness` times what the resource model expects."""
+    """The job on cores that take `slowness` times what the resource model expects of training."""
     if job.stage != "train":
         return job
-    work = max(0.0, job.needs.seconds - resources.TRAINING_START)
-    seconds = resources.TRAINING_START + slowness * work
-    return job._replace(needs=job.needs._replace(seconds=seconds))
+    return job._replace(needs=resources.on_machine(job.needs, slowness))
 
 
 def makespan(times: Iterable[float], workers: int) -> float:

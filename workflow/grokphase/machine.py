@@ -6,6 +6,7 @@ import sys
 import time
 
 from grokphase import resources
+from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
 from grokphase.processor import ONE_THREAD_FLAGS
 
@@ -18,7 +19,9 @@ PARAMETERS = TeacherStudent(
     noise=0.2,
     cubic_strength=-0.3,
 )
-"""A network whose gradient and sweep are the reference computation."""
+"""A network whose gradient and sweeps are the reference computation."""
+
+SWEEPS = 2
 
 MOST_PROCESSES = 8
 MEASURED_SECONDS = 1.5
@@ -26,13 +29,14 @@ MEASURED_SECONDS = 1.5
 _ONE_THREAD = {
     "NPROC": "1",
     "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "XLA_FLAGS": ONE_THREAD_FLAGS,
     "JAX_PLATFORMS": "cpu",
 }
 
 
 def measure() -> float:
-    """Processor time of a gradient and a sweep of the reference network, in this process."""
+    """Processor time of a gradient and the sweeps of the reference network, in this process."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -57,7 +61,7 @@ def measure() -> float:
     def once(key: jax.Array, position: model.Position) -> model.Position:
         gradient = model.target(of, data).potential_and_gradient(position)[1]
         moved = jax.tree.map(lambda x, g: x - 1e-6 * g, position, gradient)
-        return model.Position(*neuron_sweep.sweep(key, moved, of, data).position)
+        return model.Position(*neuron_sweep.sweep(key, moved, of, data, SWEEPS).position)
 
     def timed() -> float:
         begin = time.process_time()
@@ -77,7 +81,7 @@ def slowness(processes: int = 1) -> float:
 
     The mean of so many processes at the same time, at most one for each core and MOST_PROCESSES:
     cores that work together are slower than one alone, by a third where two of them are threads of
-    one.
+    one. Raises GrokphaseError if they fail.
     """
     command = [sys.executable, "-c", f"from {__name__} import measure; print(measure())"]
     count = max(1, min(processes, len(os.sched_getaffinity(0)), MOST_PROCESSES))
@@ -88,5 +92,10 @@ def slowness(processes: int = 1) -> float:
         for _ in range(count)
     ]
     outputs = [process.communicate()[0] for process in running]
-    expected = resources.gradient(PARAMETERS).seconds + resources.sweep(PARAMETERS).seconds
+    if any(process.returncode for process in running):
+        raise GrokphaseError(
+            f"the speed of this machine cannot be measured: {command[0]} failed, as said above"
+        )
+    of_sweeps = SWEEPS * resources.sweep(PARAMETERS).seconds
+    expected = resources.gradient(PARAMETERS).seconds + of_sweeps
     return sum(map(float, outputs)) / count / expected

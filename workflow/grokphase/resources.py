@@ -1,7 +1,9 @@
 """Time and memory of jobs as functions of the size of the problem, from measurements.
 
-The constants were measured by benchmarks/resources.py, on one core of 2 GHz. Read while
-the workflow is planned: it imports nothing heavy.
+The constants are those of one core with 512-bit vectors and products in bfloat16 (AMD Zen 4, one
+product of matrices at 95 Gflop/s), both cores of the machine at work: benchmarks/components.py
+measures the parts of a job, benchmarks/resources.py whole jobs. `grokphase.machine` measures how
+much slower another machine is. Read while the workflow is planned: it imports nothing heavy.
 """
 
 import math
@@ -10,7 +12,7 @@ from typing import NamedTuple
 from grokphase.models.mode_sweep_cost import sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_density, evaluations_per_sweep
-from grokphase.models.umbrella_cost import work_per_profile
+from grokphase.models.umbrella_cost import PARTICLES, PROFILE_NODES, ROTATIONS, work_per_profile
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import kernels
@@ -19,59 +21,76 @@ from grokphase.specifications.training import TrainingSpecification
 MEMORY_MARGIN = 1.35
 """Memory asked for over memory expected."""
 
-TIME_MARGIN = 1.6
-"""Time asked for over time expected. A job on a node that is slower still continues from its
-checkpoint in the next attempt, which asks for more."""
+TIME_MARGIN = 1.4
+"""Time asked for over time expected on a machine as fast as the one that submits. A job on a node
+that is slower still continues from its checkpoint in the next attempt, which asks for more."""
 
-START_MINUTES = 1.0
-"""Time asked for beside that: the start of a job, and storage that is slow to answer."""
+START_MINUTES = 0.5
+"""Time asked for beside that: Snakemake's start on the node, and storage that is slow to answer."""
+
+FEWEST_MINUTES = 2
+"""The least that is asked for: a job that ends before its first checkpoint has to begin again."""
 
 SNAKEMAKE_MEMORY = 160.0
 """MiB for Snakemake beside a job on a cluster, where it runs twice, in the batch step and in the
 job step. Resident memory of the smallest training job alone, with pages that processes share
-counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 702."""
+counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 797."""
 
-TRAINING_START = 5.0
-"""Seconds until a training job draws: imports and compilation."""
+TRAINING_START = 2.5
+"""Seconds until a training job draws whose programs an earlier one has compiled."""
+
+COMPILATION = 5.0
+"""Seconds that the first job of an experiment takes longer: 2 to 8, by model and sampler."""
 
 TRAINING_MEMORY = 430.0
 """MiB of a training job with the smallest networks, between what it takes with programs compiled
 before and, up to 350 more, while it compiles them."""
 
-SECONDS_PER_ACTIVATION = 1.45e-9
+SECONDS_PER_ACTIVATION = 4.8e-10
 """Processor time of one activation of a sweep over the neurons."""
 
-SECONDS_PER_NEURON = 1.5e-5
+SECONDS_PER_NEURON = 5e-6
 """Processor time of a visit of such a sweep beside its activations."""
 
-SECONDS_PER_PROFILE_WORK = 4e-11
-"""Processor time of a multiply-add of a profile of the overlap, its share of activations included.
-"""
+SECONDS_PER_DENSITY_ACTIVATION = 6.5e-10
+"""Processor time of one activation of the densities of all neurons."""
 
-BFLOAT16_SHARE = 0.6
+SECONDS_PER_DENSITY = 1e-5
+"""Processor time of the density of a neuron beside its activations."""
+
+SECONDS_PER_PROFILE_WORK = 2.2e-11
+"""Processor time of a multiply-add of a profile of the overlap."""
+
+SECONDS_PER_PROFILE_ACTIVATION = 2.4e-9
+"""Processor time of an activation of such a profile and of its derivative."""
+
+BFLOAT16_SHARE = 0.53
 """Time of a gradient with products in bfloat16 over that of one in float32, on a processor that has
 such products."""
 
 POTENTIAL_SHARE = 0.5
 """Time of the potential alone over that of a gradient in float32."""
 
-OPERATIONS_PER_SECOND = 1.5e10
+OPERATIONS_PER_SECOND = 2.5e10
 """Speed at which gradients of modular addition are computed."""
 
-COLLAPSED_OPERATIONS_PER_SECOND = 3e10
+COLLAPSED_OPERATIONS_PER_SECOND = 6.5e10
 """The same with the readouts integrated out, which is nearly all matrix products."""
 
-SWEEP_OPERATIONS_PER_SECOND = 5.6e9
-"""Speed of a sweep over Fourier modes at P = 17; it grows like P^1.3 with the size of the matrices
-(P = 17 to 31, N = 120 to 800)."""
+SWEEP_OPERATIONS_PER_SECOND = 1.3e10
+"""Speed of a sweep over Fourier modes at P = 17; it grows like P^0.4 with the size of the matrices
+(P = 17 to 31, N = 125 to 800)."""
+
+INVERSION_OPERATIONS_PER_SECOND = 6.5e10
+"""Speed of the inversion at the beginning of such a sweep, whose matrices are large."""
 
 SECONDS = {
-    "dataset": 1.0,
-    "aggregate": 2.2,
-    "summary": 1.0,
-    "theory": 4.5,
-    "baseline": 1.2,
-    "figure": 5.0,
+    "dataset": 0.4,
+    "aggregate": 1.7,
+    "summary": 0.7,
+    "theory": 1.8,
+    "baseline": 1.0,
+    "figure": 2.5,
 }
 """Processor time of the jobs of the other stages."""
 
@@ -102,10 +121,9 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     if settings.approximate_forces and multiplies_bfloat16():
         of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
-        collapsed = collapsed_cost(parameters)
-        of_collapsed = collapsed.operations / COLLAPSED_OPERATIONS_PER_SECOND
-        of_step = seconds + (gradients + 2) * of_collapsed
-        memory = max(memory, collapsed.bytes / 2**20)
+        collapsed = collapsed_gradient(parameters)
+        of_step = seconds + (gradients + 2) * collapsed.seconds
+        memory = max(memory, collapsed.memory)
     if specification.neuron_sweeps:
         of_sweep = sweep(parameters)
         of_step += specification.neuron_sweeps * of_sweep.seconds
@@ -113,9 +131,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     of_network = steps * of_step
     if isinstance(parameters, TeacherStudent):
         densities = specification.draws if specification.neuron_sweeps else 0
-        of_density = evaluations_per_density(parameters) * SECONDS_PER_ACTIVATION
-        of_profile = work_per_profile(parameters) * SECONDS_PER_PROFILE_WORK
-        of_network += densities * of_density + profiles * of_profile
+        of_network += densities * density(parameters) + profiles * profile(parameters)
     return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
 
@@ -123,10 +139,19 @@ def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     """Resources of one gradient of one network."""
     if isinstance(parameters, TeacherStudent):
         n, width, d = parameters.train_size, parameters.width, parameters.input_dim
-        seconds = 2e-5 + 4 * n * width * d / 6.2e10 + n * width / 2.3e8
+        seconds = 4e-5 + 4 * n * width * d / 9.7e10 + n * width / 8e8
         return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
     cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
-    return Resources(5e-5 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20)
+    return Resources(
+        1.2e-4 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20
+    )
+
+
+def collapsed_gradient(parameters: ModularAddition) -> Resources:
+    """Resources of one gradient of modular addition with the readouts integrated out."""
+    cost = collapsed_cost(parameters)
+    seconds = 3e-4 + cost.operations / COLLAPSED_OPERATIONS_PER_SECOND
+    return Resources(seconds, cost.bytes / 2**20)
 
 
 def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
@@ -134,9 +159,24 @@ def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
     if isinstance(parameters, TeacherStudent):
         of_activations = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
         return Resources(of_activations + parameters.width * SECONDS_PER_NEURON, 0.0)
-    cost = sweep_cost(parameters)
-    speed = SWEEP_OPERATIONS_PER_SECOND * (parameters.prime / 17) ** 1.3
-    return Resources(cost.operations / speed, cost.bytes / 2**20)
+    cost, inversion = sweep_cost(parameters), 8.0 * parameters.prime**6
+    speed = SWEEP_OPERATIONS_PER_SECOND * (parameters.prime / 17) ** 0.4
+    seconds = (cost.operations - inversion) / speed + inversion / INVERSION_OPERATIONS_PER_SECOND
+    return Resources(seconds, cost.bytes / 2**20)
+
+
+def density(parameters: TeacherStudent) -> float:
+    """Processor time of the densities of all neurons of one network."""
+    of_activations = evaluations_per_density(parameters) * SECONDS_PER_DENSITY_ACTIVATION
+    return of_activations + parameters.width * SECONDS_PER_DENSITY
+
+
+def profile(parameters: TeacherStudent) -> float:
+    """Processor time of one profile of the overlap."""
+    # One activation per value and one per force of every copy.
+    activations = parameters.train_size * PROFILE_NODES * PARTICLES * (ROTATIONS + 2)
+    of_activations = activations * SECONDS_PER_PROFILE_ACTIVATION
+    return of_activations + work_per_profile(parameters) * SECONDS_PER_PROFILE_WORK
 
 
 def baseline(train_size: int) -> Resources:
@@ -151,6 +191,17 @@ def memory_request(expected: float, attempt: int) -> int:
     return math.ceil((expected + SNAKEMAKE_MEMORY) * margin)
 
 
+def on_machine(expected: Resources, slowness: float) -> Resources:
+    """Resources of a training job on a machine that takes `slowness` times what is expected.
+
+    Imports and compilation are taken as they were measured: they take as long on machines whose
+    matrix products differ by a factor of three.
+    """
+    work = max(0.0, expected.seconds - TRAINING_START)
+    return expected._replace(seconds=TRAINING_START + slowness * work)
+
+
 def time_request(expected: float, attempt: int) -> int:
     """Time to ask for in minutes; as much again on every further attempt."""
-    return math.ceil((expected * TIME_MARGIN / 60 + START_MINUTES) * attempt)
+    minutes = max(FEWEST_MINUTES, expected * TIME_MARGIN / 60 + START_MINUTES)
+    return math.ceil(minutes * attempt)

@@ -221,7 +221,7 @@ def test_a_job_killed_for_memory_asks_for_more(slurm, finished_once, project, at
     project.configure()
     module = project.module("resources")
     text = module.read_text()
-    changed = text.replace("TRAINING_MEMORY = 360.0", "TRAINING_MEMORY = 100.0")
+    changed = re.sub(r"TRAINING_MEMORY = [\d.]+", "TRAINING_MEMORY = 100.0", text)
     assert changed != text
     module.write_text(changed)
     old = set(slurm.jobs())

@@ -45,7 +45,7 @@ def ordered_colours(count: int) -> list[Any]:
 
 
 def looks(count: int) -> list[tuple[Any, str]]:
-    """A colour and a marker for each of several series, no two alike up to 49."""
+    """A colour and a marker for each of several series, no two alike among the first 49."""
     one_each, sizes = len(DISTINCT), len(MARKERS)
     return [(DISTINCT[i % one_each], MARKERS[(i + i // one_each) % sizes]) for i in range(count)]
 

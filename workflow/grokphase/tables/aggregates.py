@@ -22,7 +22,7 @@ action, action_error : -log density and its standard error. Near q = 0 from the 
     neurons' conditional densities, if there are sweeps over the neurons that accept their
     proposals, with errors from the spread of the subsets; further out, with an umbrella, the mean
     over datasets of -log density from the profiles, with errors from the spread of the datasets
-    that control variates leave; else from the counts. nan where nothing is known.
+    that a control variate leaves; else from the counts. nan where nothing is known.
 density : per unit of q, exp(-action).
 networks : effective number of networks that the density rests on, (sum x)^2 / sum x^2 of their
     shares x, or of the weights of the profiles.

@@ -387,7 +387,8 @@ def integrate(
     width = upper - lower
     integral = np.empty(noise.size)
     # Points that need similar numbers of panels are integrated together.
-    panels = np.maximum(1, np.ceil(np.nan_to_num(width) / panel_width(parameters))).astype(int)
+    finite = np.where(np.isfinite(width), width, 0.0)
+    panels = np.maximum(1, np.ceil(finite / panel_width(parameters))).astype(int)
     order = np.argsort(panels, kind="stable")
     blocks = []
     end = order.size
