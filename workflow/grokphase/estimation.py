@@ -19,7 +19,7 @@ from grokphase.layout import Layout, parse_range, range_name
 START_SECONDS = 3.0
 """Snakemake's own start, of processor and of wall-clock time."""
 
-JOB_SECONDS = 0.5
+JOB_SECONDS = 0.3
 """What Snakemake adds to every job, of processor time and on one machine of wall-clock time."""
 
 SUBMISSION_SECONDS = 25.0
@@ -167,7 +167,8 @@ def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: in
                 compiling[name] = 0 if _has_shard(config, name) else workers
             if compiling[name]:
                 compiling[name] -= 1
-                seconds = job.needs.seconds + resources.COMPILATION
+                compilation = resources.compilation(config.training(name, one["point"]))
+                seconds = job.needs.seconds + compilation
                 job = job._replace(needs=job.needs._replace(seconds=seconds))
         found.append(job)
     return found

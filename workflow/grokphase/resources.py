@@ -36,11 +36,14 @@ SNAKEMAKE_MEMORY = 160.0
 job step. Resident memory of the smallest training job alone, with pages that processes share
 counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 797."""
 
-TRAINING_START = 2.5
+TRAINING_START = 2.2
 """Seconds until a training job draws whose programs an earlier one has compiled."""
 
-COMPILATION = 5.0
-"""Seconds that the first job of an experiment takes longer: 2 to 8, by model and sampler."""
+COMPILATION = 3.0
+"""Seconds that the first job of an experiment takes longer."""
+
+COMPILATION_OF_SWEEPS = 5.0
+"""Seconds of this for sweeps over the neurons, and what comes with them."""
 
 TRAINING_MEMORY = 430.0
 """MiB of a training job with the smallest networks, between what it takes with programs compiled
@@ -86,11 +89,11 @@ INVERSION_OPERATIONS_PER_SECOND = 6.5e10
 
 SECONDS = {
     "dataset": 0.4,
-    "aggregate": 1.7,
+    "aggregate": 1.6,
     "summary": 0.7,
-    "theory": 1.8,
+    "theory": 1.4,
     "baseline": 1.0,
-    "figure": 2.5,
+    "figure": 2.3,
 }
 """Processor time of the jobs of the other stages."""
 
@@ -189,6 +192,11 @@ def memory_request(expected: float, attempt: int) -> int:
     """Memory to ask for in MB; half as much again on every further attempt."""
     margin = MEMORY_MARGIN * (1 + 0.5 * (attempt - 1))
     return math.ceil((expected + SNAKEMAKE_MEMORY) * margin)
+
+
+def compilation(specification: TrainingSpecification) -> float:
+    """Seconds that the first job of an experiment takes longer."""
+    return COMPILATION + (COMPILATION_OF_SWEEPS if specification.neuron_sweeps else 0.0)
 
 
 def on_machine(expected: Resources, slowness: float) -> Resources:
