@@ -2,8 +2,9 @@
 
 The teacher-student experiment of config.yaml with 50 noises, 10 cubic strengths and 10 training
 jobs at each of these points, without any result. The command runs in a folder of its own, with the
-default profile; of several runs the fastest counts. Writes planning.json and planning.md next to
-this file.
+default profile; of several runs the fastest counts. Beside it stands what Snakemake takes to plan
+as many training jobs of a file that has nothing else: below that no project can come. Writes
+planning.json and planning.md next to this file.
 
     python benchmarks/planning.py [--noises 50] [--strengths 10] [--shards 10] [--runs 3]
 """
@@ -29,6 +30,19 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
+BARE = """
+rule all:
+    input: expand("shards/{number}", number=range(JOBS))
+rule train:
+    output: "shards/{number}"
+    log: "logs/{number}"
+    benchmark: "benchmarks/{number}"
+    resources: mem_mb=lambda w: 500, runtime=lambda w: 5
+    params: specification=lambda w: w.number
+    shell: "touch {output} {params.specification} > {log}"
+"""
+
+
 def configuration(noises: int, strengths: int, shards: int) -> dict[str, Any]:
     """A sweep with so many noises, cubic strengths and training jobs at each point."""
     experiment = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"][
@@ -52,10 +66,10 @@ def configuration(noises: int, strengths: int, shards: int) -> dict[str, Any]:
     }
 
 
-def plan(folder: Path) -> dict[str, Any]:
+def plan(folder: Path, snakefile: Path) -> dict[str, Any]:
     """Seconds of one dry run, and the jobs it lists."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run"]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--scheduler", "greedy"]
+    command += ["--cores", "1", "--snakefile", str(snakefile), "--directory", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -74,12 +88,12 @@ def table(results: list[dict[str, Any]], header: str) -> str:
     lines = [
         header,
         "",
-        "| training jobs | all jobs | seconds | of processor |",
-        "|---|---|---|---|",
+        "| training jobs | all jobs | seconds | of processor | seconds of a bare file |",
+        "|---|---|---|---|---|",
     ]
     lines += [
         f"| {r['training_jobs']} | {r['jobs']} | {r['seconds']:.1f} | "
-        f"{r['processor_seconds']:.1f} |"
+        f"{r['processor_seconds']:.1f} | {r['bare_seconds']:.1f} |"
         for r in results
     ]
     return "\n".join(lines) + "\n"
@@ -98,8 +112,15 @@ def main() -> None:
         config = configuration(noises, given.strengths, given.shards)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-            runs = [plan(Path(folder)) for _ in range(given.runs)]
-        results.append(min(runs, key=lambda run: run["seconds"]))
+            bare = Path(folder) / "bare.smk"
+            bare.write_text(BARE.replace("JOBS", str(noises * given.strengths * given.shards)))
+            runs = [
+                plan(Path(folder), snakefile)
+                for _ in range(given.runs)
+                for snakefile in (ROOT / "Snakefile", bare)
+            ]
+        results.append(min(runs[::2], key=lambda run: run["seconds"]))
+        results[-1]["bare_seconds"] = min(run["seconds"] for run in runs[1::2])
     header = (
         f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
         f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
