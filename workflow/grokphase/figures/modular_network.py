@@ -107,18 +107,18 @@ def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None
     rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     exact = rows.set_index("noise")["eigenvalue"]
     for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
-        axes.axhline(exact.loc[noise], color=colour, linewidth=0.9)
+        name = rf"$\sigma^2={noise:.3g}$"
+        axes.axhline(exact.loc[noise], color=colour, linewidth=0.9, label=name)
         seen = tables.eigenvalues.query("start == 'planted' and noise == @noise")
         axes.errorbar(
             seen["frequency"], seen["eigenvalue"], yerr=seen["error"], color=colour, capsize=2,
             marker="v", markersize=3, linestyle="none",
-            label=rf"$\sigma^2={noise:.3g}$",
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_ylim(exact.loc[noises].min() / 10, None)
     axes.set_xlabel("frequency of the target mode, $k$")
     axes.set_ylabel(r"$\lambda_k=\langle\phi_{kk},Q\,\phi_{kk}\rangle$")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=2, loc="lower right")
     axes.set_title("degeneracy, planted start (lines: corrected)")
 
 
