@@ -9,7 +9,7 @@ much slower another machine is. Read while the workflow is planned: it imports n
 import math
 from typing import NamedTuple
 
-from grokphase.models.mode_sweep_cost import sweep_cost
+from grokphase.models.mode_sweep_cost import inversion_operations, sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_density, evaluations_per_sweep
 from grokphase.models.umbrella_cost import PARTICLES, PROFILE_NODES, ROTATIONS, work_per_profile
@@ -162,7 +162,7 @@ def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
     if isinstance(parameters, TeacherStudent):
         of_activations = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
         return Resources(of_activations + parameters.width * SECONDS_PER_NEURON, 0.0)
-    cost, inversion = sweep_cost(parameters), 8.0 * parameters.prime**6
+    cost, inversion = sweep_cost(parameters), inversion_operations(parameters.prime)
     speed = SWEEP_OPERATIONS_PER_SECOND * (parameters.prime / 17) ** 0.4
     seconds = (cost.operations - inversion) / speed + inversion / INVERSION_OPERATIONS_PER_SECOND
     return Resources(seconds, cost.bytes / 2**20)

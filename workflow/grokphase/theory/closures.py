@@ -29,7 +29,7 @@ from grokphase.theory.one_neuron import (
     overlap_cutoff,
     side_minima,
 )
-from grokphase.theory.threads import map_blocks
+from grokphase.theory.threads import blocks_of_similar, map_blocks
 
 _QUADRATURE_TOLERANCE = 1e-9
 _MAX_REFINEMENTS = 6
@@ -269,16 +269,9 @@ def solve_quadrature(problem: Problem, start: Array, tolerance: float, max_steps
     parameters = problem.parameters
     spacing = 0.6 * math.sqrt(parameters.weight_variance / parameters.input_dim)
     # Points that need similar cutoffs share a grid.
-    order = np.argsort(np.linalg.norm(problem.teacher, axis=1) / problem.noise)
     norm = np.linalg.norm(problem.teacher, axis=1)
     cutoffs = overlap_cutoff(parameters, problem.noise, norm, start.shape[1])
-    blocks = []
-    end = order.size
-    while end > 0:
-        largest = cutoffs[order[end - 1]]
-        begin = max(0, end - max(1, int(CHUNK_ELEMENTS * spacing / largest)))
-        blocks.append(order[begin:end])
-        end = begin
+    blocks = blocks_of_similar(cutoffs / spacing, CHUNK_ELEMENTS)
 
     def ascend(index: NDArray[np.intp]) -> Iterate:
         sub = problem.take(index)

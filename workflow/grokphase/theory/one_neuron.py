@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokphase.parameters import TeacherStudent
-from grokphase.theory.threads import map_blocks
+from grokphase.theory.threads import blocks_of_similar, map_blocks
 
 Array = NDArray[np.float64]
 
@@ -389,14 +389,6 @@ def integrate(
     # Points that need similar numbers of panels are integrated together.
     finite = np.where(np.isfinite(width), width, 0.0)
     panels = np.maximum(1, np.ceil(finite / panel_width(parameters))).astype(int)
-    order = np.argsort(panels, kind="stable")
-    blocks = []
-    end = order.size
-    while end > 0:
-        nodes_of_largest = _PANEL_NODES * panels[order[end - 1]]
-        begin = max(0, end - max(1, CHUNK_ELEMENTS // nodes_of_largest))
-        blocks.append(order[begin:end])
-        end = begin
 
     def fill(part: NDArray[np.intp]) -> None:
         nodes, weights = panel_rule(int(panels[part[-1]]))
@@ -408,7 +400,7 @@ def integrate(
             values *= q**power
         integral[part] = values @ weights * width[part]
 
-    map_blocks(fill, blocks)
+    map_blocks(fill, blocks_of_similar(_PANEL_NODES * panels, CHUNK_ELEMENTS))
     return integral
 
 
