@@ -436,7 +436,8 @@ def test_mixture_with_several_unrestricted_branches_returns_them_all():
     problem = closures.Problem(
         PAPER, np.full(60, noise), one_neuron.teacher_coefficients(np.full(60, epsilon))
     )
-    hits = closures._solve_mixture(problem, starts, theory.Wells.ALL, 1e-10, 200)
+    kind = np.full(60, theory.Wells.ALL)
+    hits = closures._solve_mixture(problem, starts, kind, 1e-10, 200)
     for t in hits.t[hits.result == theory.Result.CONVERGED]:
         assert np.linalg.norm(found - t, axis=1).min() < 1e-5
 
@@ -505,8 +506,9 @@ def test_mixture_eigenvalue_is_that_of_the_finite_difference_jacobian():
         h = 1e-5
         shifts = h * np.concatenate([np.eye(modes), -np.eye(modes)])
         for k in np.flatnonzero(branches.converged):
+            wells = np.full(2 * modes, branches.wells[k])
             equations = closures._mixture_equations(
-                branches.discrepancy[k] + shifts, problem, theory.Wells(int(branches.wells[k]))
+                branches.discrepancy[k] + shifts, problem, wells
             )
             jacobian = (equations.residual[:modes] - equations.residual[modes:]).T / (2 * h)
             assert branches.stability_eigenvalue[k] == pytest.approx(

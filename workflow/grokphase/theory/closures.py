@@ -11,9 +11,9 @@ from __future__ import annotations
 import enum
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,11 @@ from grokphase.theory.threads import blocks_of_similar, map_blocks
 
 _QUADRATURE_TOLERANCE = 1e-9
 _MAX_REFINEMENTS = 6
-_BLOCK_POINTS = 32768
-"""Starts from which the mixture is solved at once. Every block has a tail of iterations for few of
-them: smaller blocks, or more threads on these, take longer."""
+_BLOCK_POINTS = 16384
+"""Starts from which the mixture is solved at once; their arrays stay in cache."""
+_ROUND_STEPS = 16
+"""Newton steps after which the starts that are still under way are shared out anew: most need no
+more, and a block of the few that do costs as much as a full one."""
 
 
 class Result(enum.IntEnum):
@@ -175,21 +177,25 @@ class Iterate(NamedTuple):
     residual: Array
     result: NDArray[np.int8]
 
-    def take(self, index: NDArray[Any]) -> Iterate:
-        return Iterate(*(getattr(self, name)[index] for name in self._fields))
 
-    def assign(self, index: NDArray[Any], values: Iterate) -> None:
-        for name in self._fields:
-            getattr(self, name)[index] = getattr(values, name)
+Rows = TypeVar("Rows", bound=tuple[NDArray[Any], ...])
+"""Arrays with a leading axis of points."""
 
-    @staticmethod
-    def join(
-        operation: Callable[[list[NDArray[Any]]], NDArray[Any]], parts: list[Iterate]
-    ) -> Iterate:
-        """Concatenate or stack the fields of several."""
-        return Iterate(
-            *(operation([getattr(part, name) for part in parts]) for name in Iterate._fields)
-        )
+
+def take(rows: Rows, index: NDArray[Any]) -> Rows:
+    """The rows of some points."""
+    return type(rows)(*(array[index] for array in rows))
+
+
+def assign(rows: Rows, index: NDArray[Any], values: Rows) -> None:
+    """Overwrite the rows of some points."""
+    for array, value in zip(rows, values, strict=True):
+        array[index] = value
+
+
+def join(operation: Callable[[list[NDArray[Any]]], NDArray[Any]], parts: list[Rows]) -> Rows:
+    """Concatenate or stack the arrays of several."""
+    return type(parts[0])(*(operation(list(arrays)) for arrays in zip(*parts, strict=True)))
 
 
 def _quadrature_hessian(problem: Problem, t: Array, moments: _Moments) -> Array:
@@ -283,11 +289,11 @@ def solve_quadrature(problem: Problem, start: Array, tolerance: float, max_steps
                 break
             fine /= 2
             again = _ascend(sub.take(redo), piece.t[redo], fine, tolerance, max_steps)
-            piece.assign(redo, again)
+            assign(piece, redo, again)
         return piece
 
-    joined = Iterate.join(np.concatenate, map_blocks(ascend, blocks))
-    return joined.take(np.argsort(np.concatenate(blocks)))
+    joined = join(np.concatenate, map_blocks(ascend, blocks))
+    return take(joined, np.argsort(np.concatenate(blocks)))
 
 
 @cache
@@ -347,8 +353,8 @@ class _Equations(NamedTuple):
     log_partition: Array  # [p]
 
 
-def _mixture_equations(t: Array, problem: Problem, wells: Wells) -> _Equations:
-    """The equations with one Gaussian per minimum of S.
+def _mixture_equations(t: Array, problem: Problem, wells: NDArray[np.int8]) -> _Equations:
+    """The equations with one Gaussian per minimum of S, of those asked for at every point, [p].
 
     The weight of a minimum is exp(-S)/sqrt(S''), twice for q* > 0, which stands for -q* too. All
     are nan where the wells asked for do not exist. The Jacobian follows the minima, whose place,
@@ -356,10 +362,10 @@ def _mixture_equations(t: Array, problem: Problem, wells: Wells) -> _Equations:
     """
     parameters, modes = problem.parameters, t.shape[1]
     variance, d = parameters.weight_variance, parameters.input_dim
-    saddles = np.zeros((t.shape[0], 1))
-    if wells is not Wells.CENTRAL:
-        positive = side_minima(t, parameters, problem.noise)
-        saddles = positive if wells is Wells.SIDE else np.concatenate([saddles, positive], axis=1)
+    saddles = np.full((t.shape[0], 2 * modes), np.nan)
+    saddles[wells != Wells.SIDE, 0] = 0.0
+    beside = np.flatnonzero(wells != Wells.CENTRAL)
+    saddles[beside, 1:] = side_minima(t[beside], parameters, problem.noise[beside])
     point, column = np.nonzero(np.isfinite(saddles))
     q = saddles[point, column]
     strength = problem.strength
@@ -452,57 +458,106 @@ def _largest_eigenvalue(matrices: Array) -> Array:
     return np.asarray(np.linalg.eigvals(matrices).real.max(axis=1))
 
 
-def _solve_mixture(
-    problem: Problem, start: Array, wells: Wells, tolerance: float, max_steps: int
-) -> Iterate:
-    """Damped Newton from one start per point."""
-    t = start.copy()
-    residual, jacobian, log_partition = _mixture_equations(t, problem, wells)
-    error = np.abs(residual).max(axis=1)
-    damping = np.ones_like(error)
+class _Search(NamedTuple):
+    """Damped Newton under way from one start per point.
+
+    The fields of `_Equations` at t; error : largest absolute residual; damping : of the next step.
+    """
+
+    t: Array
+    residual: Array
+    jacobian: Array
+    log_partition: Array
+    error: Array
+    damping: Array
+
+
+def _begin(problem: Problem, start: Array, wells: NDArray[np.int8]) -> _Search:
+    found = _mixture_equations(start, problem, wells)
+    error = np.abs(found.residual).max(axis=1)
+    return _Search(start.copy(), *found, error, np.ones_like(error))
+
+
+def _unfinished(search: _Search, tolerance: float) -> NDArray[np.intp]:
+    """Where the wells vanish (nan) or no step length helps, the start is abandoned."""
+    return np.flatnonzero(np.logical_and(search.error > tolerance, search.damping > 1e-4))
+
+
+def _step(problem: Problem, search: _Search, wells: NDArray[np.int8]) -> None:
+    """One step from every point: taken if the error shrinks, else shortened the next time."""
+    newton = _newton_step(search.jacobian, search.residual)
+    length = np.linalg.norm(newton, axis=1)
+    finite = np.isfinite(length)
+    search.damping[~finite] = 0.0
+    at, newton = np.flatnonzero(finite), newton[finite]
     # Every solution lies in the ball |t|^2 <= y.t; longer steps than its diameter are wasted.
-    diameter = np.linalg.norm(problem.teacher, axis=1)
-    for _ in range(max_steps):
-        # Where the wells vanish (nan) or no step length helps, the start is abandoned.
-        active = np.flatnonzero(np.logical_and(error > tolerance, damping > 1e-4))
+    diameter = np.linalg.norm(problem.teacher[at], axis=1)
+    factor = np.minimum(1.0, diameter / np.maximum(length[finite], 1e-300))
+    trial = search.t[at] + (search.damping[at] * factor)[:, None] * newton
+    found = _mixture_equations(trial, problem.take(at), wells[at])
+    error = np.abs(found.residual).max(axis=1)
+    accept = error < search.error[at]
+    damping = np.where(accept, np.minimum(1.0, 4.0 * search.damping[at]), search.damping[at] / 4.0)
+    search.damping[at] = damping
+    moved = _Search(trial, *found, error, damping)
+    assign(search, at[accept], take(moved, accept))
+
+
+def _solve_mixture(
+    problem: Problem, start: Array, wells: NDArray[np.int8], tolerance: float, max_steps: int
+) -> Iterate:
+    """Damped Newton from one start per point, with the wells asked for there, [p]."""
+
+    def shared_out(points: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        return np.array_split(points, math.ceil(points.size / _BLOCK_POINTS))
+
+    def begin(part: NDArray[np.intp]) -> _Search:
+        return _begin(problem.take(part), start[part], wells[part])
+
+    def advance(part: NDArray[np.intp]) -> _Search:
+        """The search at these points after the steps of a round."""
+        mine, of, at = take(search, part), problem.take(part), wells[part]
+        for _ in range(steps):
+            active = _unfinished(mine, tolerance)
+            if active.size == 0:
+                break
+            moving = take(mine, active)
+            _step(of.take(active), moving, at[active])
+            assign(mine, active, moving)
+        return mine
+
+    search = join(np.concatenate, map_blocks(begin, shared_out(np.arange(len(start)))))
+    for done in range(0, max_steps, _ROUND_STEPS):
+        steps = min(_ROUND_STEPS, max_steps - done)
+        active = _unfinished(search, tolerance)
         if active.size == 0:
             break
-        newton = _newton_step(jacobian[active], residual[active])
-        length = np.linalg.norm(newton, axis=1)
-        finite = np.isfinite(length)
-        damping[active[~finite]] = 0.0
-        at, newton = active[finite], newton[finite]
-        factor = np.minimum(1.0, diameter[at] / np.maximum(length[finite], 1e-300))
-        trial = t[at] + (damping[at] * factor)[:, None] * newton
-        found = _mixture_equations(trial, problem.take(at), wells)
-        trial_error = np.abs(found.residual).max(axis=1)
-        accept = trial_error < error[at]
-        damping[at] = np.where(accept, np.minimum(1.0, 4.0 * damping[at]), damping[at] / 4.0)
-        moved = at[accept]
-        t[moved], error[moved] = trial[accept], trial_error[accept]
-        residual[moved], jacobian[moved] = found.residual[accept], found.jacobian[accept]
-        log_partition[moved] = found.log_partition[accept]
-    converged = np.asarray(error <= tolerance)
-    eigenvalue = np.full(error.shape, np.nan)
-    eigenvalue[converged] = _largest_eigenvalue(jacobian[converged])
+        assign(search, active, join(np.concatenate, map_blocks(advance, shared_out(active))))
+    converged = np.asarray(search.error <= tolerance)
+    eigenvalue = np.full(search.error.shape, np.nan)
+    eigenvalue[converged] = _largest_eigenvalue(search.jacobian[converged])
     return Iterate(
-        t,
-        log_partition,
-        problem.free_energy(t, log_partition),
+        search.t,
+        search.log_partition,
+        problem.free_energy(search.t, search.log_partition),
         eigenvalue,
-        error,
+        search.error,
         np.where(converged, Result.CONVERGED, Result.MAX_STEPS_REACHED).astype(np.int8),
     )
 
 
-class _Branches:
-    """Distinct solutions collected point by point: slot arrays [slot][p, ...]."""
+Start = tuple[NDArray[np.intp], Array]
+"""Points and the t from which a solution is searched for at each of them."""
 
-    def __init__(self, problem: Problem, tolerance: float, max_steps: int) -> None:
+
+class _Branches:
+    """Distinct solutions of one kind collected point by point: slot arrays [slot][p, ...]."""
+
+    def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.tolerance = tolerance
-        self.max_steps = max_steps
         self.slots: list[Iterate] = []
+        self._neighbours = _noise_neighbours(problem)
+        self._tried: dict[tuple[int, int], NDArray[np.bool_]] = {}
 
     @property
     def count(self) -> NDArray[np.intp]:
@@ -511,25 +566,20 @@ class _Branches:
             found += slot.result == Result.CONVERGED
         return found
 
-    def search(self, tasks: list[tuple[NDArray[np.intp], Array]], wells: Wells) -> int:
-        """Solve from every start t of the tasks (points, t); return how many solutions are new."""
-        if not tasks:
-            return 0
-        index, starts = (np.concatenate(side) for side in zip(*tasks, strict=True))
+    def continued(self) -> Iterator[Start]:
+        """A solution is a start, once, at the noises next to it where fewer are known."""
+        count = self.count
+        for direction, (target, source) in enumerate(self._neighbours):
+            for number, slot in enumerate(self.slots):
+                unseen = np.zeros(target.size, dtype=bool)
+                done = self._tried.setdefault((direction, number), unseen)
+                behind = (slot.result[source] == Result.CONVERGED) & (count[target] < count[source])
+                behind &= ~done
+                done |= behind
+                if behind.any():
+                    yield target[behind], slot.t[source[behind]]
 
-        def solve(part: NDArray[np.intp]) -> Iterate:
-            sub = self.problem.take(index[part])
-            return _solve_mixture(sub, starts[part], wells, self.tolerance, self.max_steps)
-
-        blocks = np.array_split(np.arange(index.size), math.ceil(index.size / _BLOCK_POINTS))
-        found = Iterate.join(np.concatenate, map_blocks(solve, blocks))
-        ends = np.cumsum([points.size for points, _ in tasks])
-        return sum(
-            self._add(points, found.take(np.arange(end - points.size, end)))
-            for (points, _), end in zip(tasks, ends, strict=True)
-        )
-
-    def _add(self, index: NDArray[np.intp], found: Iterate) -> int:
+    def add(self, index: NDArray[np.intp], found: Iterate) -> int:
         """Keep the solutions not yet known at distinct points; return how many."""
         fresh = found.result == Result.CONVERGED
         scale = np.linalg.norm(self.problem.teacher[index], axis=1)
@@ -542,8 +592,8 @@ class _Branches:
         for level in np.unique(position[fresh]):
             if level == len(self.slots):
                 self.slots.append(empty_iterate(self.problem))
-            take = fresh & (position == level)
-            self.slots[level].assign(index[take], found.take(take))
+            here = fresh & (position == level)
+            assign(self.slots[level], index[here], take(found, here))
         return int(fresh.sum())
 
 
@@ -570,29 +620,37 @@ def _noise_neighbours(problem: Problem) -> list[tuple[NDArray[np.intp], NDArray[
 
 
 def enumerate_mixture(
-    problem: Problem, wells: Wells, starts: list[Array], tolerance: float, max_steps: int
-) -> list[Iterate]:
-    """All solutions found from the starts, and by continuation in noise in both directions.
+    problem: Problem, starts: dict[Wells, list[Array]], tolerance: float, max_steps: int
+) -> dict[Wells, list[Iterate]]:
+    """All solutions of every kind found from its starts, and by continuation in noise.
 
     A solution known at one noise is a start at the next lower and the next higher one wherever
-    fewer solutions are known there, until nothing new appears.
+    fewer solutions are known there, until nothing new appears. All kinds are searched for at once,
+    since the last few starts of a search take longer than the work for them.
     """
-    branches = _Branches(problem, tolerance, max_steps)
+    branches = {kind: _Branches(problem) for kind in starts}
     everywhere = np.arange(problem.noise.size)
-    branches.search([(everywhere, start) for start in starts], wells)
-    neighbours = _noise_neighbours(problem)
-    tried: dict[tuple[int, int], NDArray[np.bool_]] = {}
-    for _ in range(problem.noise.size):
-        tasks = []
-        count = branches.count
-        for direction, (target, source) in enumerate(neighbours):
-            for number, slot in enumerate(branches.slots):
-                done = tried.setdefault((direction, number), np.zeros(target.size, dtype=bool))
-                behind = (slot.result[source] == Result.CONVERGED) & (count[target] < count[source])
-                behind &= ~done
-                done |= behind
-                if behind.any():
-                    tasks.append((target[behind], slot.t[source[behind]]))
-        if branches.search(tasks, wells) == 0:
+    tasks = [(kind, (everywhere, t)) for kind, some in starts.items() for t in some]
+    for _ in range(problem.noise.size + 1):
+        if not tasks:
             break
-    return branches.slots
+        index = np.concatenate([points for _, (points, _) in tasks])
+        found = _solve_mixture(
+            problem.take(index),
+            np.concatenate([t for _, (_, t) in tasks]),
+            np.concatenate([np.full(points.size, kind, np.int8) for kind, (points, _) in tasks]),
+            tolerance,
+            max_steps,
+        )
+        fresh = dict.fromkeys(branches, 0)
+        end = 0
+        for kind, (points, _) in tasks:
+            begin, end = end, end + points.size
+            fresh[kind] += branches[kind].add(points, take(found, np.arange(begin, end)))
+        tasks = [
+            (kind, start)
+            for kind, of_kind in branches.items()
+            if fresh[kind]
+            for start in of_kind.continued()
+        ]
+    return {kind: of_kind.slots for kind, of_kind in branches.items()}

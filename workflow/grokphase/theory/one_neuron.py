@@ -363,11 +363,17 @@ def _reach(t: Array, parameters: TeacherStudent, noise: Array, offset: Array) ->
     bound = overlap_cutoff(parameters, noise, np.linalg.norm(t, axis=1), t.shape[1])
     bound = np.maximum(bound, last + 1.0)
     fractions = np.linspace(0.0, 1.0, 65)[1:] ** 2
-    q = last[:, None] + (bound - last)[:, None] * fractions
-    high = action(q, t[:, None, :], parameters, noise[:, None]) + offset[:, None] > _LOG_NEGLIGIBLE
-    first = np.where(high.any(axis=1), np.argmax(high, axis=1), fractions.size - 1)
-    reach = np.take_along_axis(q, first[:, None], axis=1)[:, 0]
-    return np.where(np.isfinite(t).all(axis=1), reach, np.nan)
+
+    def scan(part: slice) -> Array:
+        q = last[part, None] + (bound - last)[part, None] * fractions
+        height = action(q, t[part, None, :], parameters, noise[part, None]) + offset[part, None]
+        high = height > _LOG_NEGLIGIBLE
+        first = np.where(high.any(axis=1), np.argmax(high, axis=1), fractions.size - 1)
+        return np.take_along_axis(q, first[:, None], axis=1)[:, 0]
+
+    step = CHUNK_ELEMENTS // fractions.size
+    reach = map_blocks(scan, [slice(i, i + step) for i in range(0, noise.size, step)])
+    return np.where(np.isfinite(t).all(axis=1), np.concatenate(reach), np.nan)
 
 
 def integrate(

@@ -39,12 +39,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from grokphase.parameters import TeacherStudent
 from grokphase.theory.closures import (
-    Iterate,
     Problem,
     Result,
     Wells,
     empty_iterate,
     enumerate_mixture,
+    join,
     solve_quadrature,
 )
 from grokphase.theory.one_neuron import (
@@ -199,24 +199,21 @@ def solve(
     lazy = problem.lazy_discrepancy()
     exact = solve_quadrature(problem, lazy, tolerance, max_steps)
     if closure == "quadrature":
-        kinds = [(Wells.ALL, [exact])]
+        kinds = {Wells.ALL: [exact]}
     else:
         from_exact = np.where((exact.result == Result.CONVERGED)[:, None], exact.t, lazy)
         learned = 0.2 * problem.teacher
-        kinds = [
-            (wells, enumerate_mixture(problem, wells, starts, tolerance, max_steps))
-            for wells, starts in (
-                (Wells.ALL, [from_exact, lazy, learned]),
-                (Wells.CENTRAL, [lazy, learned]),
-                (Wells.SIDE, [from_exact, learned]),
-            )
-        ]
-        if not kinds[0][1]:
-            kinds[0] = (Wells.ALL, [empty_iterate(problem)])
-        first = kinds[0][1][0]
+        starts = {
+            Wells.ALL: [from_exact, lazy, learned],
+            Wells.CENTRAL: [lazy, learned],
+            Wells.SIDE: [from_exact, learned],
+        }
+        kinds = enumerate_mixture(problem, starts, tolerance, max_steps)
+        first = (kinds[Wells.ALL] or [empty_iterate(problem)])[0]
         first.result[first.result == Result.ABSENT] = Result.MAX_STEPS_REACHED
-    branches = [(wells, slot) for wells, slots in kinds for slot in slots]
-    stacked = Iterate.join(np.stack, [slot for _, slot in branches])
+        kinds[Wells.ALL][:1] = [first]
+    branches = [(wells, slot) for wells, slots in kinds.items() for slot in slots]
+    stacked = join(np.stack, [slot for _, slot in branches])
     failed = stacked.result != Result.CONVERGED
     full = (len(branches), *shape)
 
