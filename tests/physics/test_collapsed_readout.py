@@ -128,8 +128,11 @@ def test_both_ways_sample_the_same_posterior(run_chains):
         settings = hamiltonian.Settings(step_size=step_size, leapfrog_steps=leapfrog_steps)
         return lambda target: hamiltonian.build(target, settings)
 
-    keys = jax.random.split(jax.random.key(4), 2000)
-    start = jax.vmap(lambda key: model.prior_position(key, of))(keys)
+    wide = of.model_copy(update={"width": 2000 * of.width})
+    start = jax.tree.map(
+        lambda x: x.reshape(2000, of.width, of.prime),
+        model.prior_position(jax.random.key(4), wide),
+    )
     measured = []
     for kernel in (
         # The readouts are stiff: joint steps must be short.

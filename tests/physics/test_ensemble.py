@@ -13,6 +13,7 @@ from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.errors import GrokphaseError
 from grokphase.models import teacher_student
 from grokphase.parameters import TeacherStudent
+from grokphase.sampling import ensemble
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.sampling.ensemble import Profiles, Sampler, Schedule, count_overlaps
 from grokphase.sampling.kernels import Info, Kernel, State, Target, load
@@ -114,6 +115,30 @@ def test_splitting_a_shard_changes_no_network(train, name):
     split = rows(train(spec, (2,), "a")) | rows(train(spec, (1, 0), "b"))
     assert together == split
     assert list(together) == [(d, s, 0) for d in range(3) for s in ("prior", "planted")]
+
+
+def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train, monkeypatch):
+    """Not on how datasets are shared out; and it changes the networks by rounding alone."""
+    works, choose = [], ensemble.compiler_options
+
+    def recorded(work):
+        works.append(work)
+        return choose(work)
+
+    monkeypatch.setattr(ensemble, "compiler_options", recorded)
+    spec = specification(neuron_sweeps=1)
+    short = rows(train(spec, name="short"))
+    train(spec, (0,), "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
+        train(spec, name="together")
+    assert len(set(works)) == 1
+    assert not choose(works[0])["xla_cpu_use_fusion_emitters"]
+    monkeypatch.setattr(ensemble, "SHORT_WORK", works[0])
+    assert choose(works[0])["xla_cpu_use_fusion_emitters"]
+    for place, row in rows(train(spec, name="long")).items():
+        for name in OBSERVABLES["teacher_student"]:
+            np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
 
 def test_datasets_that_move_together_change_none_of_the_others(train, monkeypatch):

@@ -175,8 +175,10 @@ def test_sweeps_beside_a_kernel_are_exact(run_chains, monkeypatch, mask_size, ca
     count = 4000
     limit = np.sqrt(-np.log(1e-5 / 2) / 2) * np.sqrt(2 / count)
     exact = quantities(exact_draws(data, count, 5), data)
-    prior = jax.vmap(lambda key: model.prior_position(key, TINY))(
-        jax.random.split(jax.random.key(6), count)
+    wide = TINY.model_copy(update={"width": count * TINY.width})
+    prior = jax.tree.map(
+        lambda x: x.reshape(count, TINY.width, TINY.prime),
+        model.prior_position(jax.random.key(6), wide),
     )
     far = {name: ks_2samp(exact[name], x).statistic for name, x in quantities(prior, data).items()}
     assert max(far.values()) > 5 * limit

@@ -8,6 +8,10 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 """XLA_FLAGS with which JAX computes on one thread of a CPU."""
 
+SHORT_PROGRAM_FLAGS = "--xla_cpu_use_fusion_emitters=false"
+"""XLA_FLAGS for programs that a CPU compiles in a longer time than it runs them; see
+grokphase.sampling.ensemble.compiler_options. Those of a job beside its sampler are of this kind."""
+
 _BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
 """Names of such instructions on x86 and on ARM."""
 

@@ -93,5 +93,6 @@ def _is_documentation(statement: ast.stmt) -> bool:
     )
 
 
+@cache
 def _tree_digest(module: str) -> str:
     return hashlib.sha256(ast.dump(_tree(module)).encode()).hexdigest()

@@ -244,13 +244,14 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
             model.order_parameters(position, parameters, data),
         )
 
-    work = moves.work_per_step(specification, parameters, settings.gradients_per_step)
-    work *= specification.thin * len(specification.networks.starts()) * datasets
+    per_draw = moves.work_per_step(specification, parameters, settings.gradients_per_step)
+    per_draw *= specification.thin * len(specification.networks.starts())
+    at_once = per_draw * datasets / (1 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED)
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
         draws=specification.draws,
         thin=specification.thin,
-        block=block_size(work if jax.default_backend() == "cpu" else work / ACCELERATOR_SPEED),
+        block=block_size(at_once),
         **_windows(specification),
     )
     return Sampler(
@@ -261,6 +262,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         model.COUNTING,
         moves.expected_counts(specification, parameters),
         moves.profiles(specification, parameters),
+        per_draw * schedule.total,
     )
 
 

@@ -32,7 +32,6 @@ from grokphase.parameters import ModularAddition
 from grokphase.sampling.ensemble import Counting
 from grokphase.sampling.kernels import Target
 from grokphase.sampling.random_keys import generator
-from grokphase.sampling.tree import normal_array
 from grokphase.specifications.training import PlantedWaves
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
 
@@ -68,9 +67,8 @@ def prior_position(
     key: Array, parameters: ModularAddition, dtype: jnp.dtype = jnp.float32
 ) -> ModularNetwork:
     """Whitened position from the Gaussian prior, N(0, 1) in every coordinate, without Gamma."""
-    shape = (parameters.width, parameters.prime)
-    keys = jax.random.split(key, 3)
-    return ModularNetwork(*(normal_array(k, shape, dtype) for k in keys))
+    random, shape = generator(key), (parameters.width, parameters.prime)
+    return ModularNetwork(*(jnp.asarray(random.standard_normal(shape), dtype) for _ in range(3)))
 
 
 def to_network(position: ModularNetwork, parameters: ModularAddition) -> ModularNetwork:

@@ -24,6 +24,7 @@ from grokphase.parameters import TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import ensemble
 from grokphase.sampling.kernels import Target
+from grokphase.sampling.random_keys import generator
 from grokphase.specifications.training import PlantedStart
 
 COUNTING = ensemble.OVERLAPS
@@ -269,16 +270,18 @@ def start(
     which then take as long to go as the planted ones.)
     """
     width = parameters.width
-    prior_key, sign_key, readout_key = jax.random.split(key, 3)
-    weights = jax.random.normal(prior_key, (width, parameters.input_dim))
+    weights_key, readout_key = jax.random.split(key)
+    random, dtype = generator(weights_key), data.targets.dtype
+    weights = random.standard_normal((width, parameters.input_dim))
     if kind == "planted":
-        sign = jnp.sign(jax.random.normal(sign_key, (width,)))
-        is_planted = jnp.arange(width) < max(1, round(planted.fraction * width))
-        along = weights @ data.teacher
+        chosen = slice(max(1, round(planted.fraction * width)))
+        sign = random.choice([-1.0, 1.0], size=len(weights[chosen]))
+        teacher = np.asarray(data.teacher, np.float64)
         wanted = sign * planted.overlap / prior_scale(parameters).weights
-        weights += jnp.where(is_planted, wanted - along, 0.0)[:, None] * data.teacher
-    first = data._replace(noise=jnp.asarray(parameters.noise, data.targets.dtype))
-    return Position(draw_readouts(readout_key, weights, parameters, first), weights)
+        weights[chosen] += np.outer(wanted - weights[chosen] @ teacher, teacher)
+    first = data._replace(noise=jnp.asarray(parameters.noise, dtype))
+    whitened = jnp.asarray(weights, dtype)
+    return Position(draw_readouts(readout_key, whitened, parameters, first), whitened)
 
 
 @partial(jax.jit, static_argnames="parameters")

@@ -1,5 +1,6 @@
 """Ensembles of networks: streamed observables, divergence checks, exact resume."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -147,15 +148,31 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
-def compiler_options() -> dict[str, Any]:
-    """Options of XLA for the programs of a sampler.
+SHORT_WORK = 2e10
+"""Multiply-adds, about a second of one core, below which the networks of a dataset take less time
+than the compilation of the program that moves them."""
+
+
+def compiler_options(work: float) -> dict[str, Any]:
+    """Options of XLA for the programs of a sampler with so many multiply-adds for a dataset.
 
     On a CPU LLVM's lowest level of optimisation beside none, since XLA's own code is vectorised
     already: a draw takes the same time within 1 % (teacher-student at d=150, N=700, n=3000; modes
     of modular addition at P=17, N=125), and programs compile in 7.6 s for 8.6 and 4.9 s for 6.7.
     Without any, draws take four times as long.
+
+    XLA's newer emitters of elementwise loops make sweeps faster by a tenth (4.2 draws/s for 3.9 in
+    teacher-student, 2.5 for 2.2 in modes at P=17, N=500) and other programs not at all, but take
+    long to compile: on one thread 8.0 s for 4.8 with sweeps over modes, 3.4 s for 2.3 without. They
+    are for work that is not short. The choice depends on nothing but the work, for it changes the
+    last bits of a result.
     """
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    return {
+        "xla_backend_optimization_level": 1,
+        "xla_cpu_use_fusion_emitters": work >= SHORT_WORK,
+    }
 
 
 def _beside(key: jax.Array, purpose: str, step: Any) -> jax.Array:
@@ -174,6 +191,8 @@ class Sampler:
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
     profiles : what is computed of every recorded draw beside; the schedule's windows need it.
+    work : multiply-adds of all draws of the networks of a dataset, which decide how much time is
+        given to compilation.
     """
 
     def __init__(
@@ -185,6 +204,7 @@ class Sampler:
         counting: Counting = OVERLAPS,
         expected_counts: Callable[[Position, Any], jax.Array] | None = None,
         profiles: Profiles | None = None,
+        work: float = math.inf,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
@@ -280,7 +300,7 @@ class Sampler:
 
             return mapped(enter_dataset)(keys, positions, data)
 
-        options = compiler_options()
+        options = compiler_options(work)
         self._initial = jax.jit(mapped(initial), compiler_options=options)
         self._enter = jax.jit(enter, compiler_options=options)
         self._advance = jax.jit(advance, donate_argnums=1, compiler_options=options)

@@ -121,14 +121,14 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         return 0.5 * tree.inner(minus, plus)
 
     def step(key: Any, state: State) -> tuple[State, Info]:
-        momentum_key, accept_key, jitter_key, length_key = jax.random.split(key, 4)
+        momentum_key, other_key = jax.random.split(key)
         momentum = tree.standard_normal(momentum_key, state.position)
-        spread = jax.random.uniform(jitter_key, minval=-settings.jitter, maxval=settings.jitter)
-        h = settings.step_size * (1 + spread)
+        of_step, of_length, of_acceptance = jax.random.uniform(other_key, (3,))
+        h = settings.step_size * (1 + settings.jitter * (2 * of_step - 1))
         cosine, sine = jnp.cos(h), jnp.sin(h)
         together = 2 if settings.integrator == "two_stage" else 1
         most = int(settings.length_spread * settings.leapfrog_steps) // together
-        more = jax.random.randint(length_key, (), -most, most + 1)
+        more = jnp.floor(of_length * (2 * most + 1)).astype(int) - most
         length = settings.leapfrog_steps + together * more
         outer = 2 * OUTER_KICK[settings.integrator]
 
@@ -154,7 +154,7 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
             + half_square_difference(momentum, end_momentum)
         )
         # A comparison with NaN is false: a diverged trajectory is rejected.
-        accept = accept_all | (jnp.log(jax.random.uniform(accept_key)) < log_ratio)
+        accept = accept_all | (jnp.log(of_acceptance) < log_ratio)
         acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)))
         return tree.select(accept, proposal, state), Info(acceptance, log_ratio)
 
