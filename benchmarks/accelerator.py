@@ -51,7 +51,7 @@ def train(
         command = [sys.executable, "-m", "grokphase", "train"]
         command += ["--specification", changed.model_dump_json(), "--threads", "1"]
         command += ["--datasets", f"0-{len(files) - 1}"]
-        command += ["--dataset-files", ",".join(map(str, files))]
+        command += ["--dataset-files", " ".join(map(str, files))]
         command += ["--output", str(folder / f"{name}.parquet")]
         command += ["--checkpoints", str(folder / f"checkpoints of {name}")]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}

@@ -96,7 +96,7 @@ def measure(draws: int, folder: Path) -> dict[str, Any]:
         [
             *(sys.executable, "-c", COMMAND, "aggregate"),
             *("--specification", specification.model_dump_json()),
-            *("--shards", ",".join(map(str, files)), "--output-folder", str(folder)),
+            *("--shards", " ".join(map(str, files)), "--output-folder", str(folder)),
             *("--checkpoints", str(folder / "checkpoints")),
         ],
         capture_output=True,

@@ -27,11 +27,10 @@ for model in AGGREGATES:
             specification=lambda w: CONFIG.aggregation(
                 w.experiment, w.point
             ).model_dump_json(),
-            files=lambda w, input: ",".join(input),
             folder=lambda w, output: str(Path(output[0]).parent),
             checkpoints=LAYOUT.checkpoints("{experiment}"),
             code=code_digest(f"grokphase.{AGGREGATION_STAGES[model]}"),
         shell:
             "python -m grokphase aggregate --specification {params.specification:q}"
-            " --shards {params.files:q} --output-folder {params.folder:q}"
+            " --shards '{input}' --output-folder {params.folder:q}"
             " --checkpoints {params.checkpoints:q} > {log:q} 2>&1"

@@ -23,9 +23,8 @@ rule summary:
         runtime=5,
     params:
         specification=lambda w: CONFIG.summary(w.experiment).model_dump_json(),
-        files=lambda w, input: ",".join(input),
         code=code_digest("grokphase.summary"),
     shell:
         "python -m grokphase summary --specification {params.specification:q}"
-        " --diagnostics {params.files:q} --table {output.table:q} --page {output.page:q}"
+        " --diagnostics '{input}' --table {output.table:q} --page {output.page:q}"
         " > {log:q} 2>&1"

@@ -18,10 +18,9 @@ rule train:
     params:
         specification=lambda w: training_specification(w.experiment, w.point),
         checkpoints=LAYOUT.checkpoints("{experiment}"),
-        files=lambda w, input: ",".join(input),
         code=training_code,
     shell:
         "python -m grokphase train --specification {params.specification:q}"
-        " --datasets {wildcards.datasets} --dataset-files {params.files:q} --output {output:q}"
+        " --datasets {wildcards.datasets} --dataset-files '{input}' --output {output:q}"
         " --checkpoints {params.checkpoints:q} --code-digest {params.code}"
         " --threads {threads} > {log:q} 2>&1"
