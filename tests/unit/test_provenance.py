@@ -53,8 +53,8 @@ class Copy:
 
 
 def clear_caches():
-    for function in (provenance.code_digest, provenance.imported_modules, provenance._tree):
-        function.cache_clear()
+    for name in ("code_digest", "imported_modules", "_tree", "_tree_digest"):
+        getattr(provenance, name).cache_clear()
 
 
 @pytest.fixture
