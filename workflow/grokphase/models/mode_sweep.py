@@ -212,9 +212,9 @@ def log_proposal(modes: Array, parameters: ModularAddition) -> Array:
 
 def propose(key: Array, shape: tuple[int, ...], parameters: ModularAddition) -> Array:
     """Independent draws from g, [*shape, 2 (operand), 2]."""
-    free_key, radius_key, kind_key = jax.random.split(key, 3)
-    free = jax.random.normal(free_key, (*shape, 2, 2))
-    spread = 1 + DROPLET_WIDTH * jax.random.normal(radius_key, (*shape, 2, 1))
+    normal_key, kind_key = jax.random.split(key)
+    normal = jax.random.normal(normal_key, (*shape, 2, 3))
+    free, spread = normal[..., :2], 1 + DROPLET_WIDTH * normal[..., 2:]
     direction = free / jnp.linalg.norm(free, axis=-1, keepdims=True)
     droplet = droplet_radius(parameters) * spread * direction
     is_droplet = jax.random.bernoulli(kind_key, shape=(*shape, 1, 1))
@@ -233,11 +233,10 @@ def draw_readouts(
 
     others : G and G y of all neurons.
     """
-    prior_key, noise_key = jax.random.split(key)
     prime = parameters.prime
     phi = features(first, second) * (parameters.readout_variance / parameters.width) ** 0.5
-    prior = jax.random.normal(prior_key, (parameters.width, prime))
-    noise = jnp.sqrt(data.noise) * jax.random.normal(noise_key, (prime**2, prime))
+    normal = jax.random.normal(key, (parameters.width + prime**2, prime))
+    prior, noise = normal[: parameters.width], jnp.sqrt(data.noise) * normal[parameters.width :]
     return prior + phi @ (others.fitted - others.inverse @ (phi.T @ prior + noise))
 
 

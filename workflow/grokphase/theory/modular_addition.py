@@ -527,7 +527,7 @@ def _noise_of(
     return np.asarray(1 / kappa - eigenvalue_scale(p, closure) * product)
 
 
-_NODES, _WEIGHTS = leggauss(12)
+_NODES, _WEIGHTS = leggauss(10)
 
 
 def _integrate(g: float, beta: float) -> Array:
