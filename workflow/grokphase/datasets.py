@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
+from grokphase.files import replaced
 from grokphase.specifications.dataset import (
     AnyDatasetSpecification,
     DatasetSpecification,
     PairOrderSpecification,
 )
-from grokphase.storage import replaced
 
 
 class Dataset(NamedTuple):

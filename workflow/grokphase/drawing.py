@@ -15,9 +15,10 @@ import pandas as pd
 
 from grokphase.errors import GrokphaseError
 from grokphase.figures import style
+from grokphase.files import replaced
 from grokphase.parameters import ModularAddition, Parameters
 from grokphase.specifications.figure import FigureSpecification
-from grokphase.storage import provenance, read_table, replaced
+from grokphase.storage import provenance, read_table
 from grokphase.tables import aggregates, modular_aggregates, modular_theory, theory
 from grokphase.tables.observables import OBSERVABLES
 

@@ -1,12 +1,7 @@
-"""Files that are whole or absent: atomic writes, checksums and readable errors."""
+"""Tables on disk: written whole, with what they were made with, and checked when they are read."""
 
 import contextlib
-import glob
-import hashlib
 import json
-import os
-import secrets
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,59 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
+from grokphase.files import replaced
 
 ROW_GROUP_BYTES = 2**22
 """Bytes of a table that are read at once, the least that Parquet decodes of a list column."""
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path` that takes its place once the block succeeds.
-
-    The name is this process's own, so that two writers of one file never mix their bytes. Raises
-    GrokphaseError where the folder cannot be written or the disk is full; `path` then keeps what
-    it held.
-    """
-    temporary = path.with_name(
-        f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise GrokphaseError(
-            f"cannot write {path}: {error.strerror or error}; check the permissions and the free "
-            "space of its folder, then run the same command again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def remove_abandoned(path: Path) -> None:
-    """Delete temporary files of `replaced(path)` left by killed processes of this machine."""
-    prefix = f".{path.name}.{socket.gethostname()}."
-    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
-        process = leftover.name.removeprefix(prefix).split(".")[0]
-        if not process.isdigit() or _is_running(int(process)):
-            continue
-        leftover.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_table(path: Path, table: pa.Table, provenance: dict[str, Any]) -> None:
@@ -145,8 +91,3 @@ def provenance(path: Path) -> dict[str, Any]:
         return dict(json.loads(metadata.get(b"grokphase", b"{}")))
     except Exception as error:  # Damage can surface as almost anything.
         raise _damaged(path, error) from error
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON-serialisable value in canonical form (hexadecimal)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from grokphase.errors import GrokphaseError
+from grokphase.files import replaced
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.storage import read_table, replaced, write_table
+from grokphase.storage import read_table, write_table
 from grokphase.tables import aggregates
 from grokphase.tables.observables import OBSERVABLES
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
-from grokphase.storage import digest, remove_abandoned, replaced
+from grokphase.files import digest, remove_abandoned, replaced
 
 Arrays = dict[str, NDArray]
 
