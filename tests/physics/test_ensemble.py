@@ -127,16 +127,14 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
 
     monkeypatch.setattr(ensemble, "compiler_options", recorded)
     spec = specification(neuron_sweeps=1)
-    short = rows(train(spec, name="short"))
-    train(spec, (0,), "one")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
-        train(spec, name="together")
+    for datasets in (1, 3):
+        training._sampler(spec, teacher_student, datasets)
     assert len(set(works)) == 1
     assert not choose(works[0])["xla_cpu_use_fusion_emitters"]
+    short = rows(train(spec, (0,), "short"))
     monkeypatch.setattr(ensemble, "SHORT_WORK", works[0])
     assert choose(works[0])["xla_cpu_use_fusion_emitters"]
-    for place, row in rows(train(spec, name="long")).items():
+    for place, row in rows(train(spec, (0,), "long")).items():
         for name in OBSERVABLES["teacher_student"]:
             np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
