@@ -16,7 +16,7 @@ include: "rules/figures.smk"
 
 
 onstart:
-    for text in CONFIG.warnings():
+    for text in CONFIG.warnings(experiments_asked_for()):
         print(f"Warning: {text}", file=sys.stderr)
     check_cluster()
     weigh_jobs_only_when_one_has_ended()

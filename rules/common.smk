@@ -210,6 +210,11 @@ def baseline_resources(wildcards):
     return resources.baseline(next(iter(points)).train_size)
 
 
+def experiments_asked_for():
+    """Names of the experiments that the targets need, whether or not they are up to date."""
+    return {job.wildcards.get("experiment") for job in workflow.dag.jobs}
+
+
 def shard_files(wildcards):
     return [
         LAYOUT.shard(wildcards.experiment, wildcards.point, range_name(datasets))

@@ -541,16 +541,18 @@ def test_annealed_networks_change_none_of_the_others(train):
 # --- windows --------------------------------------------------------------------------------------
 
 
-def in_windows(stop_after=None):
+def in_windows(stop_after=None, stuck_at=None):
     """An ensemble whose profiles record the centre of the window, the position and the key's draw.
 
-    With `stop_after` blocks the run is interrupted there and another sampler goes on.
+    With `stop_after` blocks the run is interrupted there and another sampler goes on. At noise
+    `stuck_at` no proposal is accepted.
     """
 
     def make_kernel(data, accept_all):
         def step(key, state):
             position = state.position + 1 + 0.01 * jax.random.uniform(key)
-            return state._replace(position=position), Info(jnp.ones(()), jnp.zeros(()))
+            acceptance = jnp.where(data.noise == stuck_at, 0.0, 1.0) if stuck_at else jnp.ones(())
+            return state._replace(position=position), Info(acceptance, jnp.zeros(()))
 
         return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
 
@@ -582,6 +584,12 @@ def in_windows(stop_after=None):
     if stop_after is not None:
         ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None)
     return ensemble, len(blocks)
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_window_in_which_nothing_is_accepted_is_refused(window):
+    with pytest.raises(GrokphaseError, match=f"no proposal was accepted in window {window}"):
+        in_windows(stuck_at=0.5 + 10 * window)
 
 
 def test_windows_come_after_the_draws_and_begin_where_they_should():

@@ -117,6 +117,8 @@ def test_composite_modulus_needs_the_flag():
     config = load(SMALL, parameters__prime=15, parameters__allow_composite=True)
     [warning] = config.warnings()
     assert "experiments.e: prime=15 is not prime" in warning
+    assert config.warnings(["e", "f"]) == [warning]
+    assert not config.warnings(["f"])
     assert not load(SMALL).warnings()
     assert next(iter(config.experiments["e"].points().values())).prime == 15
 

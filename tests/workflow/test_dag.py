@@ -67,6 +67,16 @@ def test_every_rule_is_reached(shipped):
     assert set(listed) == set(shipped.plan("all", *figures))
 
 
+def test_warnings_are_of_the_experiments_that_are_asked_for(shipped):
+    """Of the nine figures one is of an experiment with a modulus that is not prime."""
+    one = shipped.snakemake("results/paper/teacher_student/datasets/dataset~0.npz")
+    other = shipped.snakemake("results/paper/modular_spectrum/theory/prime~5/spectrum.parquet")
+    one.check_success()
+    other.check_success()
+    assert "Warning: experiments." not in one.output
+    assert "Warning: experiments.modular_spectrum: prime=15 is not prime" in other.output
+
+
 def test_planning_imports_neither_jax_nor_pandas(project):
     heavy = ("jax", "pandas", "matplotlib", "scipy", "pyarrow")
     # Snakemake's own plugins import what they like, before the Snakefile is read.

@@ -5,7 +5,7 @@ of swept values, named like ``noise~0.18/cubic_strength~-0.3``. A *scale* is a n
 to the experiments. This module is read while the workflow is planned: it imports nothing heavy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,31 +48,36 @@ class Config(BaseModel):
     experiments: dict[str, Experiment]
     figures: dict[str, Figure]
 
-    def warnings(self) -> list[str]:
-        """What is accepted but limits what the results mean."""
+    def warnings(self, experiments: Collection[str] | None = None) -> list[str]:
+        """What is accepted but limits what the results mean, of all experiments or of some."""
+        chosen = {
+            name: one
+            for name, one in self.experiments.items()
+            if experiments is None or name in experiments
+        }
         outside = [
             f"experiments.{name}: theory is drawn from {one.theory.lowest_noise:g} to "
             f"{one.theory.highest_noise:g}, and {noise:g} of sweep.noise lies outside"
-            for name, one in self.experiments.items()
+            for name, one in chosen.items()
             for noise in one.swept()["noise"]
             if not one.theory.lowest_noise <= noise <= one.theory.highest_noise
         ]
         unjudged = [
             f"experiments.{name}.sampler.draws is {one.sampler.draws}: convergence is judged from "
             f"{FEWEST_DRAWS} draws on, so no point will count as converged"
-            for name, one in self.experiments.items()
+            for name, one in chosen.items()
             if one.sampler is not None and one.sampler.draws < FEWEST_DRAWS
         ]
         unselected = [
             f"experiments.{name}.umbrella.select has no point of the sweep: no tail is sampled"
-            for name, one in self.experiments.items()
+            for name, one in chosen.items()
             if isinstance(one, TeacherStudentExperiment)
             and one.umbrella is not None
             and not any(one.umbrella_at(point) for point in one.points())
         ]
         composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
-            for name, one in self.experiments.items()
+            for name, one in chosen.items()
             if isinstance(one, ModularAdditionExperiment)
             for prime in dict.fromkeys(point.prime for point in one.points().values())
             if not is_prime(prime)

@@ -345,8 +345,9 @@ class Sampler:
         noise_ratios [networks] : noise at the beginning of burn-in over that at its end, which is
             the field `noise` of the data; it moves geometrically. None: the noise is constant.
         Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
-        proposal after burn-in.
+        proposal after burn-in or in a window.
         """
+        accepted_in_window = None
         while ensemble.done < self.schedule.total:
             phase = self.schedule.phase(ensemble.done)
             count = min(self.schedule.block, phase.end - ensemble.done)
@@ -360,6 +361,7 @@ class Sampler:
                     keys
                 )
                 state = self._enter(beside, state.position, here)
+                accepted_in_window = np.zeros(keys.shape)
             state, measured = self._advance(
                 keys,
                 state,
@@ -382,6 +384,12 @@ class Sampler:
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
             if phase.recorded and not np.isfinite(profiles).all():
                 raise DivergenceError("a conditional density of the overlap is not finite")
+            if phase.window and accepted_in_window is not None:
+                # Not known of a window that an interrupted run began.
+                accepted_in_window += acceptance[..., 0]
+                ended = phase.recorded and ensemble.done == phase.end
+                if ended and not (accepted_in_window > 0).all():
+                    raise DivergenceError(f"no proposal was accepted in window {phase.window}")
             if phase.recorded and self.profiles:
                 ensemble = ensemble._replace(
                     profiles=np.concatenate([ensemble.profiles, profiles[:, :, :count]], axis=2)
