@@ -36,14 +36,21 @@ SNAKEMAKE_MEMORY = 160.0
 job step. Resident memory of the smallest training job alone, with pages that processes share
 counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 797."""
 
-TRAINING_START = 2.2
+TRAINING_START = 1.9
 """Seconds until a training job draws whose programs an earlier one has compiled."""
 
-COMPILATION = 3.0
+COMPILATION = 2.0
 """Seconds that the first job of an experiment takes longer."""
 
-COMPILATION_OF_SWEEPS = 5.0
+COMPILATION_OF_SWEEPS = 3.0
 """Seconds of this for sweeps over the neurons, and what comes with them."""
+
+COMPILATION_FOR_LONG_WORK = 1.6
+"""How many times as long that takes where networks take long and compilation is thorough; see
+grokphase.sampling.ensemble.compiler_options."""
+
+SHORT_SECONDS = 1.5
+"""Seconds, about, up to which the networks of a dataset do not."""
 
 TRAINING_MEMORY = 430.0
 """MiB of a training job with the smallest networks, between what it takes with programs compiled
@@ -88,10 +95,10 @@ INVERSION_OPERATIONS_PER_SECOND = 6.5e10
 """Speed of the inversion at the beginning of such a sweep, whose matrices are large."""
 
 SECONDS = {
-    "dataset": 0.4,
-    "aggregate": 1.6,
+    "dataset": 0.35,
+    "aggregate": 1.3,
     "summary": 0.7,
-    "theory": 1.4,
+    "theory": 1.1,
     "baseline": 1.0,
     "figure": 2.3,
 }
@@ -196,7 +203,9 @@ def memory_request(expected: float, attempt: int) -> int:
 
 def compilation(specification: TrainingSpecification) -> float:
     """Seconds that the first job of an experiment takes longer."""
-    return COMPILATION + (COMPILATION_OF_SWEEPS if specification.neuron_sweeps else 0.0)
+    seconds = COMPILATION + (COMPILATION_OF_SWEEPS if specification.neuron_sweeps else 0.0)
+    long = training(specification, 1).seconds - TRAINING_START > SHORT_SECONDS
+    return seconds * (COMPILATION_FOR_LONG_WORK if long else 1.0)
 
 
 def on_machine(expected: Resources, slowness: float) -> Resources:
