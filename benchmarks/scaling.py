@@ -107,11 +107,9 @@ class Chains:
         schedule = Schedule(0, self.steps, 1, self.steps)
         self.sampler = Sampler(make_kernel, observe, len(NAMES), schedule)
         self.keys = jax.random.split(jax.random.key(0), (1, networks))
-        positions = jax.vmap(lambda k: model.start(k, "prior", of, data, PlantedStart()))(
-            self.keys[0]
-        )
+        starts = [model.start(key, "prior", of, data, PlantedStart()) for key in self.keys[0]]
+        positions = jax.tree.map(lambda *x: jax.numpy.stack(x)[None], *starts)
         self.data = jax.tree.map(lambda x: x[None], data)
-        positions = jax.tree.map(lambda x: x[None], positions)
         self.ensemble: Ensemble = self.sampler.start(positions, self.data)
 
     def advance(self, burn_in: bool) -> np.ndarray:

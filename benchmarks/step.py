@@ -218,9 +218,11 @@ def measure(beta: float, rounds: int) -> dict[str, Any]:
             DatasetSpecification(**identity, input_dim=of.input_dim, train_size=of.train_size)
         ),
     )
-    position = jax.vmap(lambda key: model.start(key, "prior", of, data, PlantedStart()))(
-        jax.random.split(jax.random.key(0), NETWORKS)
-    )
+    starts = [
+        model.start(key, "prior", of, data, PlantedStart())
+        for key in jax.random.split(jax.random.key(0), NETWORKS)
+    ]
+    position = jax.tree.map(lambda *x: jnp.stack(x), *starts)
     repeat = max(1, round(WORK / model.work_per_gradient(of) / NETWORKS))
     block = max(1, min(of.train_size, model.BLOCK_ELEMENTS // of.width))
     scaled = 0.1 * position.weights

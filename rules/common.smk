@@ -212,7 +212,8 @@ def baseline_resources(wildcards):
 
 def experiments_asked_for():
     """Names of the experiments that the targets need, whether or not they are up to date."""
-    return {job.wildcards.get("experiment") for job in workflow.dag.jobs}
+    named = (job.wildcards.get("experiment") for job in workflow.dag.jobs)
+    return {name for name in named if name}
 
 
 def shard_files(wildcards):

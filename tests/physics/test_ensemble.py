@@ -10,7 +10,7 @@ import pytest
 from grokphase import datasets as datasets_module
 from grokphase import training
 from grokphase.datasets import generate_dataset, write_dataset
-from grokphase.errors import GrokphaseError
+from grokphase.errors import DivergenceError, GrokphaseError
 from grokphase.models import teacher_student
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import ensemble
@@ -541,18 +541,18 @@ def test_annealed_networks_change_none_of_the_others(train):
 # --- windows --------------------------------------------------------------------------------------
 
 
-def in_windows(stop_after=None, stuck_at=None):
+def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
     """An ensemble whose profiles record the centre of the window, the position and the key's draw.
 
     With `stop_after` blocks the run is interrupted there and another sampler goes on. At noise
-    `stuck_at` no proposal is accepted.
+    `stuck_at` no proposal is accepted beyond that position.
     """
 
     def make_kernel(data, accept_all):
         def step(key, state):
             position = state.position + 1 + 0.01 * jax.random.uniform(key)
-            acceptance = jnp.where(data.noise == stuck_at, 0.0, 1.0) if stuck_at else jnp.ones(())
-            return state._replace(position=position), Info(acceptance, jnp.zeros(()))
+            stuck = (data.noise == stuck_at) & (position[0] > stuck_beyond)
+            return state._replace(position=position), Info(1.0 - stuck, jnp.zeros(()))
 
         return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
 
@@ -580,16 +580,30 @@ def in_windows(stop_after=None, stuck_at=None):
 
     keys = jax.random.split(jax.random.key(0), (1, 2))
     data = Noise(jnp.asarray([0.5]))
-    ensemble = sampler().run(keys, sampler().start(jnp.zeros((1, 2, 1)), data), data, after_block)
+    try:
+        start = sampler().start(jnp.zeros((1, 2, 1)), data)
+        ensemble = sampler().run(keys, start, data, after_block)
+    except DivergenceError:
+        if stop_after is None:
+            raise
     if stop_after is not None:
         ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None)
     return ensemble, len(blocks)
 
 
-@pytest.mark.parametrize("window", [1, 2])
-def test_a_window_in_which_nothing_is_accepted_is_refused(window):
-    with pytest.raises(GrokphaseError, match=f"no proposal was accepted in window {window}"):
-        in_windows(stuck_at=0.5 + 10 * window)
+@pytest.mark.parametrize(("window", "blocks_before"), [(1, 6), (2, 9)])
+def test_a_window_in_which_nothing_is_accepted_is_refused(window, blocks_before):
+    """By a run that goes on from any state before too."""
+    for stop_after in [None, *range(1, blocks_before + 1)]:
+        with pytest.raises(GrokphaseError, match=f"no proposal was accepted in window {window}"):
+            in_windows(stop_after, stuck_at=0.5 + 10 * window)
+
+
+@pytest.mark.parametrize("stop_after", [None, 4, 5, 6])
+def test_a_window_in_which_a_single_recorded_draw_moves_is_kept(stop_after):
+    """The first of three, at 1050 + 4: it is remembered in whatever block a run goes on."""
+    ensemble, _ = in_windows(stop_after, stuck_at=10.5, stuck_beyond=1054.5)
+    assert (ensemble.window_acceptance > 0).all()
 
 
 def test_windows_come_after_the_draws_and_begin_where_they_should():

@@ -442,6 +442,22 @@ def test_mixture_with_several_unrestricted_branches_returns_them_all():
         assert np.linalg.norm(found - t, axis=1).min() < 1e-5
 
 
+def test_mixture_without_any_solution_says_so():
+    branches = theory.solve(PAPER, [0.2, 0.3], -0.3, closure="gaussian_mixture", max_steps=1)
+    assert (branches.result[0] == theory.Result.MAX_STEPS_REACHED).all()
+    assert np.isnan(branches.free_energy).all()
+
+
+def test_how_starts_are_shared_out_changes_no_solution(monkeypatch):
+    noise, epsilon = np.linspace(0.06, 0.3, 9)[:, None], np.linspace(-0.5, -0.1, 5)
+    whole = theory.solve(PAPER, noise, epsilon, closure="gaussian_mixture")
+    monkeypatch.setattr(closures, "_BLOCK_POINTS", 7)
+    monkeypatch.setattr(closures, "_ROUND_STEPS", 3)
+    parts = theory.solve(PAPER, noise, epsilon, closure="gaussian_mixture")
+    np.testing.assert_array_equal(parts.result, whole.result)
+    np.testing.assert_allclose(parts.discrepancy, whole.discrepancy, rtol=1e-12)
+
+
 def test_mixture_gap_is_reported_where_the_side_wells_are_about_to_appear():
     branches = theory.solve(PAPER, 0.18, -0.3, closure="gaussian_mixture")
     assert branches.result[0] == theory.Result.MAX_STEPS_REACHED

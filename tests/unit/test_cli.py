@@ -227,3 +227,20 @@ def test_a_job_computes_on_no_more_threads_than_it_is_given(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(done.stdout) < 1.3
+
+
+@pytest.mark.parametrize(("stage", "has_pandas"), [("theory", False), ("figure", True)])
+def test_pandas_is_for_figures_alone(tmp_path, stage, has_pandas):
+    """pyarrow would import it with the first array."""
+    script = (
+        "import sys, click, pyarrow\n"
+        "from grokphase import cli\n"
+        f"sys.argv = ['grokphase', '{stage}', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "pyarrow.array([1.0])\n"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == str(has_pandas)

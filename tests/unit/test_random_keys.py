@@ -65,6 +65,14 @@ def test_leaves_of_a_pytree_have_independent_noise():
     assert abs(correlation) < 5 / np.sqrt(10_000)
 
 
+def test_leaves_of_any_shape_are_distinct_parts_of_one_draw():
+    like = {"a": jnp.zeros((3, 5)), "b": jnp.zeros(()), "c": jnp.zeros((2, 1, 4))}
+    noise = tree.standard_normal(jax.random.key(3), like)
+    assert {name: x.shape for name, x in noise.items()} == {n: x.shape for n, x in like.items()}
+    values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(noise)])
+    np.testing.assert_array_equal(values, jax.random.normal(jax.random.key(3), (24,)))
+
+
 def noise_of_steps(name, settings, identities, size=500, steps=4):
     """Gaussian noise behind every step of an ensemble, from its recorded positions.
 

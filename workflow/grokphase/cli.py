@@ -585,10 +585,9 @@ def _configure_jax(threads: int, results: Path) -> None:
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
-    flags = [os.environ.get("XLA_FLAGS", ""), SHORT_PROGRAM_FLAGS]
-    if threads == 1:
-        flags.append(ONE_THREAD_FLAGS)
-    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    flags = [SHORT_PROGRAM_FLAGS, ONE_THREAD_FLAGS if threads == 1 else ""]
+    # Of a flag that is given twice the last one counts: the user's.
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
     os.environ["NPROC"] = str(threads)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache(str(results)).resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -604,7 +603,7 @@ class _NoPandas:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
-            raise ModuleNotFoundError("pandas is used for figures alone")
+            raise ModuleNotFoundError("pandas is for figures alone", name=name)
 
 
 def main() -> None:

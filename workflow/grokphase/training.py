@@ -244,14 +244,14 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
             model.order_parameters(position, parameters, data),
         )
 
-    per_draw = moves.work_per_step(specification, parameters, settings.gradients_per_step)
-    per_draw *= specification.thin * len(specification.networks.starts())
-    at_once = per_draw * datasets / (1 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED)
+    per_step = moves.work_per_step(specification, parameters, settings.gradients_per_step)
+    work_per_draw = per_step * specification.thin * len(specification.networks.starts())
+    speed = 1.0 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED
     schedule = Schedule(
         burn_in=-(-specification.burn_in // specification.thin),
         draws=specification.draws,
         thin=specification.thin,
-        block=block_size(at_once),
+        block=block_size(work_per_draw * datasets / speed),
         **_windows(specification),
     )
     return Sampler(
@@ -262,7 +262,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         model.COUNTING,
         moves.expected_counts(specification, parameters),
         moves.profiles(specification, parameters),
-        per_draw * schedule.total,
+        work_per_draw * schedule.total,
     )
 
 
@@ -368,6 +368,7 @@ def _pack(dataset: int, ensemble: Ensemble) -> Arrays:
         "current/counts": ensemble.counts,
         "current/expected_counts": ensemble.expected_counts,
         "current/profiles": ensemble.profiles,
+        "current/window_acceptance": ensemble.window_acceptance,
     }
 
 
@@ -394,6 +395,7 @@ def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
         arrays["current/counts"],
         arrays["current/expected_counts"],
         arrays["current/profiles"],
+        arrays["current/window_acceptance"],
     )
 
 

@@ -66,7 +66,10 @@ class Evaluation(NamedTuple):
 def prior_position(
     key: Array, parameters: ModularAddition, dtype: jnp.dtype = jnp.float32
 ) -> ModularNetwork:
-    """Whitened position from the Gaussian prior, N(0, 1) in every coordinate, without Gamma."""
+    """Whitened position from the Gaussian prior, N(0, 1) in every coordinate, without Gamma.
+
+    Drawn by NumPy: the key must be a value, not one that JAX traces.
+    """
     random, shape = generator(key), (parameters.width, parameters.prime)
     return ModularNetwork(*(jnp.asarray(random.standard_normal(shape), dtype) for _ in range(3)))
 

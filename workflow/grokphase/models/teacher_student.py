@@ -265,9 +265,10 @@ def start(
     weights from the prior, or those with planted droplets.
 
     A planted start sets the overlap of a fraction of the neurons, at least one, to +-q (random
-    signs). The readouts are drawn from their posterior given the input weights. (With readouts from
-    the prior the first residual is as large as the targets, and calls up droplets by the dozen,
-    which then take as long to go as the planted ones.)
+    signs). NumPy draws them, so the key must be a value, not one that JAX traces. The readouts are
+    drawn from their posterior given the input weights. (With readouts from the prior the first
+    residual is as large as the targets, and calls up droplets by the dozen, which then take as long
+    to go as the planted ones.)
     """
     width = parameters.width
     weights_key, readout_key = jax.random.split(key)

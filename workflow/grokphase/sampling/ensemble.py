@@ -111,6 +111,8 @@ class Ensemble(NamedTuple):
         where there are none.
     profiles : [datasets, networks, recorded draws, length], those of the windows at the end;
         [datasets, networks, 0, 0] where there are none.
+    window_acceptance : [datasets, networks], Metropolis acceptance probability summed over the
+        recorded draws of the window under way.
     """
 
     done: int
@@ -120,6 +122,7 @@ class Ensemble(NamedTuple):
     counts: NDArray[np.int64]
     expected_counts: NDArray[np.float64]
     profiles: NDArray[np.float32]
+    window_acceptance: NDArray[np.float64]
 
 
 def count_overlaps(overlaps: jax.Array) -> jax.Array:
@@ -149,8 +152,8 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 SHORT_WORK = 2e10
-"""Multiply-adds, about a second of one core, below which the networks of a dataset take less time
-than the compilation of the program that moves them."""
+"""Multiply-adds, half a second to three seconds of one core, below which the networks of a dataset
+take less time than the compilation of the program that moves them."""
 
 
 def compiler_options(work: float) -> dict[str, Any]:
@@ -191,7 +194,7 @@ class Sampler:
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
     profiles : what is computed of every recorded draw beside; the schedule's windows need it.
-    work : multiply-adds of all draws of the networks of a dataset, which decide how much time is
+    work : multiply-adds of the steps of the networks of a dataset, which decide how much time is
         given to compilation.
     """
 
@@ -316,6 +319,7 @@ class Sampler:
             np.zeros((*networks, self.bins), np.int64),
             np.zeros((*networks, self.expected_bins)),
             np.zeros((*networks, 0, self.profile_length), np.float32),
+            np.zeros(networks),
         )
 
     def advance(
@@ -345,9 +349,8 @@ class Sampler:
         noise_ratios [networks] : noise at the beginning of burn-in over that at its end, which is
             the field `noise` of the data; it moves geometrically. None: the noise is constant.
         Raises DivergenceError as soon as an observable is not finite, and if a network accepted no
-        proposal after burn-in or in a window.
+        proposal in the recorded draws after burn-in or in those of a window.
         """
-        accepted_in_window = None
         while ensemble.done < self.schedule.total:
             phase = self.schedule.phase(ensemble.done)
             count = min(self.schedule.block, phase.end - ensemble.done)
@@ -361,7 +364,7 @@ class Sampler:
                     keys
                 )
                 state = self._enter(beside, state.position, here)
-                accepted_in_window = np.zeros(keys.shape)
+                ensemble = ensemble._replace(window_acceptance=np.zeros(keys.shape))
             state, measured = self._advance(
                 keys,
                 state,
@@ -384,11 +387,10 @@ class Sampler:
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
             if phase.recorded and not np.isfinite(profiles).all():
                 raise DivergenceError("a conditional density of the overlap is not finite")
-            if phase.window and accepted_in_window is not None:
-                # Not known of a window that an interrupted run began.
-                accepted_in_window += acceptance[..., 0]
-                ended = phase.recorded and ensemble.done == phase.end
-                if ended and not (accepted_in_window > 0).all():
+            if phase.recorded and phase.window:
+                accepted = ensemble.window_acceptance + acceptance[..., 0]
+                ensemble = ensemble._replace(window_acceptance=accepted)
+                if ensemble.done == phase.end and not (accepted > 0).all():
                     raise DivergenceError(f"no proposal was accepted in window {phase.window}")
             if phase.recorded and self.profiles:
                 ensemble = ensemble._replace(

@@ -214,9 +214,9 @@ def mode_averages(
     """Averages of one mode at given u a^2, vectorised over it.
 
     ``quadrature`` integrates exp(-2 S_k) on Gauss-Legendre panels that resolve both the origin
-    (width sqrt(gamma)/P in A) and the side minimum, to a relative error below 1e-10;
-    ``two_point`` is the published formula, with weight 4 e^{-S} for the side minimum and power
-    zero at the origin.
+    (width sqrt(gamma)/P in A) and the side minimum, to a relative error below 1e-10 (1e-9 of the
+    mass where P/sqrt(gamma) is less than one); ``two_point`` is the published formula, with weight
+    4 e^{-S} for the side minimum and power zero at the origin.
     """
     strength = np.asarray(interaction, float)
     beta, scale = prime / np.sqrt(decay), np.sqrt(decay)

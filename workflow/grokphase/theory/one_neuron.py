@@ -364,16 +364,18 @@ def _reach(t: Array, parameters: TeacherStudent, noise: Array, offset: Array) ->
     bound = np.maximum(bound, last + 1.0)
     fractions = np.linspace(0.0, 1.0, 65)[1:] ** 2
 
-    def scan(part: slice) -> Array:
+    reach = np.empty(noise.size)
+
+    def scan(part: slice) -> None:
         q = last[part, None] + (bound - last)[part, None] * fractions
         height = action(q, t[part, None, :], parameters, noise[part, None]) + offset[part, None]
         high = height > _LOG_NEGLIGIBLE
         first = np.where(high.any(axis=1), np.argmax(high, axis=1), fractions.size - 1)
-        return np.take_along_axis(q, first[:, None], axis=1)[:, 0]
+        reach[part] = np.take_along_axis(q, first[:, None], axis=1)[:, 0]
 
     step = CHUNK_ELEMENTS // fractions.size
-    reach = map_blocks(scan, [slice(i, i + step) for i in range(0, noise.size, step)])
-    return np.where(np.isfinite(t).all(axis=1), np.concatenate(reach), np.nan)
+    map_blocks(scan, [slice(i, i + step) for i in range(0, noise.size, step)])
+    return np.where(np.isfinite(t).all(axis=1), reach, np.nan)
 
 
 def integrate(

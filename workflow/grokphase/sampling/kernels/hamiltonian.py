@@ -121,9 +121,9 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         return 0.5 * tree.inner(minus, plus)
 
     def step(key: Any, state: State) -> tuple[State, Info]:
-        momentum_key, other_key = jax.random.split(key)
+        momentum_key, uniform_key = jax.random.split(key)
         momentum = tree.standard_normal(momentum_key, state.position)
-        of_step, of_length, of_acceptance = jax.random.uniform(other_key, (3,))
+        of_step, of_length, of_acceptance = jax.random.uniform(uniform_key, (3,))
         h = settings.step_size * (1 + settings.jitter * (2 * of_step - 1))
         cosine, sine = jnp.cos(h), jnp.sin(h)
         together = 2 if settings.integrator == "two_stage" else 1
