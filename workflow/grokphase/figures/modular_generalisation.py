@@ -10,16 +10,19 @@ from matplotlib.pyplot import subplots
 
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
-from grokphase.figures.modular_network import START_COLOURS, START_MARKERS, START_NAMES
+from grokphase.figures.modular_network import START_COLOURS, START_NAMES
 
 MODEL = "modular_addition"
 VARIES = ("train_fraction",)
 STARTS = ("prior", "planted")
+SIZES = {"prior": 6.5, "planted": 4.0}
+"""Of the markers: where both starts agree, one is seen within the other."""
 
-PAIRS: dict[str, tuple[str, Literal["-", "--"]]] = {
-    "train": ("training pairs", "-"),
-    "test": ("held-out pairs", "--"),
+PAIRS: dict[str, tuple[str, Literal["-", "--"], str]] = {
+    "train": ("training pairs", "-", "o"),
+    "test": ("held-out pairs", "--", "s"),
 }
+"""Name, line and marker: a single point has no line that would tell."""
 
 
 def draw(tables: ModularTables) -> Figure:
@@ -37,14 +40,15 @@ def draw(tables: ModularTables) -> Figure:
     axes[1].set_ylabel("share of pairs classified correctly")
     axes[1].set_ylim(-0.05, 1.05)
     handles = [
-        Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
-               label=START_NAMES[start])
-        for start, marker in START_MARKERS.items()
-    ]  # fmt: skip
+        Line2D([], [], color=START_COLOURS[start], linewidth=3, label=START_NAMES[start])
+        for start in STARTS
+    ]
     if not converged.all():
         handles.append(style.not_converged_handle())
-    handles += [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in
-                PAIRS.values()]  # fmt: skip
+    handles += [
+        Line2D([], [], color="0.3", linestyle=line, marker=marker, label=name)
+        for name, line, marker in PAIRS.values()
+    ]
     handles.append(
         Line2D([], [], color=style.DISTINCT[0], linestyle=":", label="no output (a), chance (b)")
     )
@@ -61,14 +65,14 @@ def draw(tables: ModularTables) -> Figure:
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, quantity: str, converged: pd.Series) -> None:
-    for start, marker in START_MARKERS.items():
+    for start in STARTS:
         of_start = rows[rows["start"] == start]
-        for pairs, (_, line) in PAIRS.items():
+        for pairs, (_, line, marker) in PAIRS.items():
             drawn = of_start[of_start["observable"] == f"{pairs}_{quantity}"]
             drawn = drawn.sort_values("train_fraction")
             fraction, colour = drawn["train_fraction"], START_COLOURS[start]
             axes.plot(fraction, drawn["mean"], color=colour, linestyle=line, linewidth=0.9)
             style.converged_points(
                 axes, fraction, drawn["mean"], drawn["subset_error"], converged.loc[fraction],
-                color=colour, marker=marker,
+                color=colour, marker=marker, markersize=SIZES[start],
             )  # fmt: skip
