@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
-from grokphase.prediction import transition_table
+from grokphase.prediction import predict, transition_table
 from grokphase.specifications.theory import Theory, TheorySpecification
 from grokphase.theory import closures, limit, one_neuron, phases
 from grokphase.theory import teacher_student as theory
@@ -798,3 +799,34 @@ def test_the_transition_is_searched_around_the_noises_of_the_experiment(train_si
     if result == TransitionResult.DISCONTINUOUS:
         wide = phases.transition_noise(specification.parameters, noise_range=(0.005, 1))
         assert row["noise"] == pytest.approx(float(wide.noise), rel=1e-6)
+
+
+def test_the_limit_is_searched_around_the_noises_too():
+    """Only n/noise enters: with a hundred times the data its transition lies at as much noise."""
+    rows = [
+        transition_table(
+            TheorySpecification(
+                parameters=PAPER.model_copy(update={"train_size": factor * PAPER.train_size}),
+                noises=[0.2 * factor],
+                theory=Theory(lowest_noise=0.1 * factor, highest_noise=0.3 * factor),
+                bin_width=0.05,
+            )
+        ).to_pylist()[-1]
+        for factor in (1, 100)
+    ]
+    assert [row["transition"] for row in rows] == ["limit", "limit"]
+    assert rows[1]["noise"] == pytest.approx(100 * rows[0]["noise"], rel=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"noise": 1e-8}, {"cubic_strength": 1e6}])
+def test_integrals_that_would_not_end_are_refused(tmp_path, changes):
+    noise = changes.get("noise", 0.1)
+    specification = TheorySpecification(
+        parameters=PAPER.model_copy(update=changes),
+        noises=[noise],
+        theory=Theory(lowest_noise=noise, highest_noise=0.3),
+        bin_width=0.05,
+    )
+    with pytest.raises(GrokphaseError, match="panels, more than 30000: raise"):
+        predict(specification, *(tmp_path / name for name in "abc"))
+    assert not list(tmp_path.iterdir())

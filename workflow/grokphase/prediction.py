@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from grokphase.errors import GrokphaseError
 from grokphase.specifications.theory import TheorySpecification
 from grokphase.storage import write_table
 from grokphase.tables import theory as tables
 from grokphase.theory.closures import Result, Wells
 from grokphase.theory.limit import LimitResult, limit_transition
-from grokphase.theory.one_neuron import effective_interaction
+from grokphase.theory.one_neuron import effective_interaction, overlap_cutoff, panel_width
 from grokphase.theory.phases import Phase, TransitionResult, observables, transition_noise
 from grokphase.theory.teacher_student import (
     Closure,
@@ -26,16 +27,41 @@ OVERLAP_LIMIT = 1.5
 WINDOW_STEPS = 10
 SEARCH_BEYOND = 4.0
 """Transitions are searched from the highest noise times this to the lowest divided by it."""
+MOST_PANELS = 30_000
+"""Panels of an integral over q. At the paper's size a line of the theory takes seconds down to a
+noise of 0.0025, with 7 000 of them; at a tenth of that noise memory runs out."""
+LIMIT_SEARCH_BEYOND = 50.0
+"""The same for that of the limit, which is cheap to search."""
 
 
 def predict(
     specification: TheorySpecification, branches: Path, densities: Path, transitions: Path
 ) -> None:
-    """Write the three theory tables of one line."""
+    """Write the three theory tables of one line.
+
+    Raises GrokphaseError for a noise so low that the integrals over q would not end.
+    """
+    _check_panels(specification)
     provenance = specification.model_dump(mode="json")
     write_table(branches, branch_table(specification), provenance)
     write_table(densities, density_table(specification), provenance)
     write_table(transitions, transition_table(specification), provenance)
+
+
+def _check_panels(specification: TheorySpecification) -> None:
+    """The reach of exp(-S) in q grows like 1/noise and, with the target's norm, like epsilon."""
+    parameters = specification.parameters
+    lowest = min(specification.theory.lowest_noise, *specification.noises) / SEARCH_BEYOND
+    norm = np.sqrt(1 + 6 * parameters.cubic_strength**2)
+    reach = overlap_cutoff(parameters, np.array([lowest]), norm, specification.theory.modes)
+    panels = float(reach[0]) / panel_width(parameters)
+    if not panels < MOST_PANELS:
+        raise GrokphaseError(
+            f"the theory at cubic_strength={parameters.cubic_strength:g}, whose transitions are "
+            f"searched down to a noise of {lowest:g}, takes integrals of {panels:.1e} panels, more "
+            f"than {MOST_PANELS}: raise theory.lowest_noise and sweep.noise, or choose a smaller "
+            "cubic_strength"
+        )
 
 
 def branch_table(specification: TheorySpecification) -> pa.Table:
@@ -124,7 +150,10 @@ def transition_table(specification: TheorySpecification) -> pa.Table:
                 "result": TransitionResult(int(found.result)).name.lower(),
             }
         )
-    limit = limit_transition(parameters)
+    limit = limit_transition(
+        parameters,
+        noise_range=(min(noises) / LIMIT_SEARCH_BEYOND, max(noises) * LIMIT_SEARCH_BEYOND),
+    )
     rows.append(
         {
             "transition": "limit",

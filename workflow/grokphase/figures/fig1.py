@@ -26,9 +26,11 @@ def draw(tables: Tables) -> Figure:
     colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
     converged = tables.diagnostics.set_index("noise")["converged"]
     transitions = tables.transitions.set_index("transition")
-    boundary, limit = transitions["noise"]["gfl_end"], transitions["noise"]["limit"]
-    if transitions["result"]["gfl_end"] == "already_reached":
-        boundary = math.inf
+    limit = transitions["noise"]["limit"]
+    boundary, last = (
+        math.inf if transitions["result"][end] == "already_reached" else transitions["noise"][end]
+        for end in ("gfl_end", "mixed_end")
+    )
 
     figure, axes = subplots(figsize=(6.6, 4.4))
     lowest = tables.densities["binned_action"].min()
@@ -60,7 +62,8 @@ def draw(tables: Tables) -> Figure:
     handles = []
     for title, group in (
         ("GFL", [noise for noise in noises if not noise < boundary]),
-        ("GMFL-I", [noise for noise in noises if noise < boundary]),
+        ("GMFL-I", [noise for noise in noises if noise < boundary and not noise < last]),
+        ("GMFL-II", [noise for noise in noises if noise < last]),
     ):
         if group:
             handles.append(Line2D([], [], linestyle="none", label=title))

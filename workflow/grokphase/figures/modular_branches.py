@@ -72,7 +72,7 @@ def _traces(
 
 
 def _droplet_branches(axes: Axes, tables: ModularTables, colours: dict[float, object]) -> bool:
-    """The discrepancy that planted networks would keep if the corrected theory held.
+    """The discrepancy of the corrected theory with every mode a droplet.
 
     Returns whether the theory has that branch at any of the noises.
     """

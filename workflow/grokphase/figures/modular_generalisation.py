@@ -69,6 +69,9 @@ def _curves(axes: Axes, rows: pd.DataFrame, quantity: str, converged: pd.Series)
         of_start = rows[rows["start"] == start]
         for pairs, (_, line, marker) in PAIRS.items():
             drawn = of_start[of_start["observable"] == f"{pairs}_{quantity}"]
+            if pairs == "test":
+                # Of the whole table no pair is held out.
+                drawn = drawn[drawn["train_fraction"] < 1]
             drawn = drawn.sort_values("train_fraction")
             fraction, colour = drawn["train_fraction"], START_COLOURS[start]
             axes.plot(fraction, drawn["mean"], color=colour, linestyle=line, linewidth=0.9)

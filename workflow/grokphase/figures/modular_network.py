@@ -133,7 +133,8 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
                 (tables.densities["closure"] == closure) & (tables.densities["noise"] == noise)
             ]
             density = theory.groupby("first_root_power")["density"].sum() * width
-            axes.plot(density.index, -np.log(density), color=colour, linestyle=line)
+            with np.errstate(divide="ignore"):
+                axes.plot(density.index, -np.log(density), color=colour, linestyle=line)
         for start, marker in START_MARKERS.items():
             seen = sampled[(sampled["noise"] == noise) & (sampled["start"] == start)]
             seen = seen[seen["count"] >= LEAST_COUNT]

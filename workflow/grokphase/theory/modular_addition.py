@@ -478,33 +478,25 @@ def diagonal_action(
     return mode_action(power, power, strength, parameters.prime, parameters.sextic_decay)
 
 
-def root_power_mass(
-    interaction: float, parameters: ModularAddition, edges: Array, panels: int = 8
-) -> Array:
+def root_power_mass(interaction: float, parameters: ModularAddition, edges: Array) -> Array:
     """Probability that (sqrt A, sqrt B) of a mode lies in each bin, at given u a^2.
 
     Parameters
     ----------
     edges
         Edges of the bins of sqrt(A), and of those of sqrt(B), shape [k + 1], from zero.
-    panels
-        Points of the midpoint rule in each bin.
 
     Returns
     -------
-    Array of shape [k, k]. It sums to less than one by what lies beyond the last edge, where the
-    density is normalised on twice their range.
+    Array of shape [k, k]. It sums to less than one by what lies beyond the last edge.
     """
-    step = float(edges[1] - edges[0]) / panels
-    bins = len(edges) - 1
-    root = (np.arange(2 * bins * panels) + 0.5) * step
-    power = root**2
-    log_density = -2 * mode_action(
-        power[:, None], power[None, :], interaction, parameters.prime, parameters.sextic_decay
-    ) + np.log(root[:, None] * root[None, :])
-    density = np.exp(log_density - log_density.max())
-    blocks = density.reshape(2 * bins, panels, 2 * bins, panels).sum(axis=(1, 3)) / density.sum()
-    return np.asarray(blocks[:bins, :bins])
+    beta, scale = parameters.prime / np.sqrt(parameters.sextic_decay), parameters.sextic_decay**0.5
+    of_bins = scale * np.asarray(edges, float) ** 2
+    panels = np.unique(np.concatenate([_panels(interaction / scale, beta), of_bins]))
+    x, density, _ = _density(interaction / scale, beta, panels)
+    # Panels end at the edges of the bins, so that every node lies in one of them, or beyond all.
+    within = (of_bins[:-1, None] < x) & (x < of_bins[1:, None])
+    return np.asarray(within @ density @ within.T / density.sum())
 
 
 def _noise_of(
@@ -532,7 +524,26 @@ _NODES, _WEIGHTS = leggauss(10)
 
 def _integrate(g: float, beta: float) -> Array:
     """<x y>, <x> and the mass of sqrt(x y) > x_-, density exp(-2 S) in x, y."""
-    side = g + np.sqrt(g * g - 1) if g >= 1 else 1.0
+    edge = _panels(g, beta)
+    x, density, peak = _density(g, beta, edge)
+    rows = density.sum(axis=1)
+    total = rows.sum()
+    beyond = 0.0
+    if g >= 1:
+        # A grid in x and y would cut its panels along x y = x_-^2: use panels of their own.
+        beyond = _beyond(g, beta, 1 / _side(g), edge, peak)
+    return np.array([x @ (density @ x) / total, rows @ x / total, min(beyond / total, 1.0)])
+
+
+def _side(g: float) -> float:
+    """x = y of the side minimum; 1, where it appears, below its spinodal."""
+    return g + np.sqrt(g * g - 1) if g >= 1 else 1.0
+
+
+def _panels(g: float, beta: float) -> Array:
+    """Edges of panels that resolve the origin and the side minimum, from zero to where nothing is
+    left."""
+    side = _side(g)
     top = side + 8.0 / np.sqrt(beta) + 12.0 / beta + 2.0 / beta ** (1 / 3)
     width = 1 / np.sqrt(2 * beta * max(side, 1.0))
     edges = [
@@ -540,7 +551,12 @@ def _integrate(g: float, beta: float) -> Array:
         side + width * np.arange(-10.0, 10.5, 2.0),
     ]
     edge = np.unique(np.clip(np.concatenate(edges), 0.0, top))
-    edge = edge[np.concatenate([[True], np.diff(edge) > 1e-14 * top])]
+    return edge[np.concatenate([[True], np.diff(edge) > 1e-14 * top])]
+
+
+def _density(g: float, beta: float, edge: Array) -> tuple[Array, Array, float]:
+    """Nodes x [m] of Gauss-Legendre panels with these edges, masses exp(-2 S - shift) of pairs of
+    them [m, m], the quadrature's weights included, and the shift."""
     half = np.diff(edge)[:, None] / 2
     x = (edge[:-1, None] + half + half * _NODES).ravel()
     weight = (half * _WEIGHTS).ravel()
@@ -552,13 +568,7 @@ def _integrate(g: float, beta: float) -> Array:
     peak = float(density.max())
     density -= peak
     np.exp(density, out=density)
-    rows = density.sum(axis=1)
-    total = rows.sum()
-    beyond = 0.0
-    if g >= 1:
-        # A grid in x and y would cut its panels along x y = x_-^2: use panels of their own.
-        beyond = _beyond(g, beta, 1 / side, edge, peak)
-    return np.array([x @ (density @ x) / total, rows @ x / total, min(beyond / total, 1.0)])
+    return x, density, peak
 
 
 def _beyond(g: float, beta: float, barrier: float, edge: Array, shift: float) -> float:
