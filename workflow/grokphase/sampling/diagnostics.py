@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from grokphase.sampling.chains import Chains
-from grokphase.specifications.aggregation import FEWEST_DRAWS
+from grokphase.specifications.aggregation import FEWEST_DRAWS, FEWEST_DRAWS_OF_A_CHAIN
 
 
 class Diagnostics(NamedTuple):
@@ -36,8 +36,9 @@ class Diagnostics(NamedTuple):
     start_difference : mean of planted less mean of prior starts, in its standard errors over
         datasets; nan with fewer than three datasets that have both.
     drift : mean of the second less mean of the first half of the draws, in its standard errors over
-        networks of the same kind of start, as the normal deviate of the same probability: with few
-        networks Student's t is larger by chance. nan with one network of every kind.
+        networks of the same kind of start; nan with one network of every kind.
+        Both as the normal deviate of the same probability: with few datasets or networks Student's
+        t is larger by chance.
     ess_bulk, ess_tail : effective number of draws of the whole ensemble.
     mcse : Monte Carlo standard error of the mean, in the observable's unit; the spread between
         datasets is not part of it.
@@ -52,10 +53,6 @@ class Diagnostics(NamedTuple):
     mcse: float
 
 
-FEWEST_DRAWS_OF_A_CHAIN = 10
-"""Draws of a network from which its own autocorrelation is estimated. Of fewer, Geyer's sum over
-split chains has no term, and the effective number of draws would be the same for any chain."""
-
 TAILS = (0.05, 0.95)
 """Quantiles whose effective numbers of draws are those of the tails."""
 
@@ -66,7 +63,8 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     datasets [networks] and starts [networks] say what each network is. Needs at least four draws
     per network; fewer give nan. The effective numbers of draws are those of the thinned chains, at
     most those of all draws; the Monte Carlo error is that of the mean over all draws. With fewer
-    draws than FEWEST_DRAWS_OF_A_CHAIN both come from the spread between the networks.
+    draws than FEWEST_DRAWS_OF_A_CHAIN both come from the spread between the networks of a dataset,
+    and are nan where each has only one.
     """
     draws = chains.thinned
     networks, length = draws.shape
@@ -79,9 +77,11 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         return Diagnostics(1.0, 1.0, 0.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     rhat = float(array_stats.rhat(deviations))
-    bulk, tail, mcse = _effective_sizes(
-        deviations, _about_dataset_means(chains.batch_means, datasets)
-    )
+    bulk, tail, mcse = float("nan"), float("nan"), float("nan")
+    if length >= FEWEST_DRAWS_OF_A_CHAIN or len(np.unique(datasets)) < networks:
+        bulk, tail, mcse = _effective_sizes(
+            deviations, _about_dataset_means(chains.batch_means, datasets)
+        )
     return Diagnostics(
         rhat=rhat,
         nested_rhat=_nested_rhat(
@@ -189,7 +189,7 @@ def _start_difference(
         for d in both
     ]
     error = np.std(differences, ddof=1) / np.sqrt(len(both))
-    return _in_errors(np.mean(differences), error)
+    return _normal_deviate(_in_errors(np.mean(differences), error), len(both) - 1)
 
 
 def _drift(half_means: NDArray[np.float64], starts: NDArray[np.str_]) -> float:
@@ -203,7 +203,13 @@ def _drift(half_means: NDArray[np.float64], starts: NDArray[np.str_]) -> float:
     if freedom < 1:
         return float("nan")
     squares = sum(np.sum((kind - kind.mean()) ** 2) for kind in kinds)
-    t = _in_errors(steps.mean(), np.sqrt(squares / freedom / len(steps)))
+    return _normal_deviate(
+        _in_errors(steps.mean(), np.sqrt(squares / freedom / len(steps))), freedom
+    )
+
+
+def _normal_deviate(t: float, freedom: int) -> float:
+    """The normal deviate as improbable as Student's t with so many degrees of freedom."""
     return float(np.copysign(stats.norm.isf(stats.t.sf(abs(t), freedom)), t))
 
 

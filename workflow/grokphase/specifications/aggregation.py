@@ -8,6 +8,10 @@ from grokphase.specifications.training import TrainingSpecification
 FEWEST_DRAWS = 4
 """Draws of a network from which convergence can be judged."""
 
+FEWEST_DRAWS_OF_A_CHAIN = 10
+"""Draws of a network from which its own autocorrelation is estimated. Of fewer, Geyer's sum over
+split chains has no term, and the effective number of draws would be the same for any chain."""
+
 
 class Histogram(BaseModel):
     """Bins of the overlap q: an odd number of equal bins, the middle one centred on q = 0."""
@@ -55,8 +59,8 @@ class Convergence(BaseModel):
     )
     start_difference: Positive = Field(
         default=3.0,
-        description="Difference between the kinds of start, in standard errors, up to which a "
-        "larger nested R-hat is put down to chance.",
+        description="Difference between the kinds of start, in standard errors (the normal deviate "
+        "of the same probability), up to which a larger nested R-hat is put down to chance.",
     )
     drift: Positive = Field(
         default=4.0,
