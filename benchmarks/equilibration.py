@@ -1,8 +1,8 @@
 """How long networks of both starts take to agree inside the mixed phase.
 
 The paper's network inside the mixed phase, by default at noise 0.12, eps = -0.3: one network from
-the prior and one planted on each of several datasets, with the kernel of config.yaml and with the
-paper's isotropic Langevin dynamics. Every proposal is accepted, as in most of burn-in. The gap of
+the prior and one planted on each of several datasets, with the sampler of config.yaml, whose
+unadjusted part of burn-in comes first, and with the paper's isotropic Langevin dynamics. The gap of
 an observable is the mean over the datasets of planted less prior; the starts agree from the first
 draw whose gaps are within what Student's t exceeds as rarely as a normal deviate two and a half,
 and after which no more gaps exceed that than chance allows (in one run of a hundred). Where
@@ -35,7 +35,7 @@ from grokphase.models import teacher_student as model
 from grokphase.models import teacher_student_moves
 from grokphase.sampling import kernels
 from grokphase.sampling.ensemble import Sampler, Schedule
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import TrainingSpecification, unadjusted_draws
 from grokphase.tables.observables import OBSERVABLES
 from numpy.typing import NDArray
 from scipy import stats
@@ -50,26 +50,21 @@ BOUND = 2.5
 
 
 def run(
-    specification: TrainingSpecification,
-    options: dict[str, Any],
-    sweeps: int,
-    thin: int,
-    draws: int,
-    datasets: int,
+    specification: TrainingSpecification, thin: int, draws: int, datasets: int
 ) -> dict[str, Any]:
     """Gaps [draws, judged] with standard errors, and seconds of a network per draw."""
     config = load_config(ROOT / "config.yaml", "paper")
     parameters = specification.parameters
-    options = dict(options)
+    options = dict(specification.kernel)
     module = kernels.load(options.pop("kernel"))
     settings = module.Settings(**options)
+    unadjusted = unadjusted_draws(specification.burn_in)
 
-    def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:
-        target = model.target(parameters, data)
-        # Unadjusted, as in the pipeline's burn-in: far from equilibrium a Metropolis step could
-        # reject for ever.
-        kernel = module.build(target, settings, accept_all=True)
-        return teacher_student_moves.with_sweeps(kernel, sweeps, parameters, data)
+    def make_kernel(data: Any, accept_all: jax.Array) -> kernels.Kernel:
+        def build(target: kernels.Target) -> kernels.Kernel:
+            return module.build(target, settings, accept_all=accept_all)
+
+        return teacher_student_moves.with_moves(build, specification, parameters, data, accept_all)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -80,7 +75,7 @@ def run(
     sampler = Sampler(
         make_kernel, observe, len(NAMES), Schedule(burn_in=0, draws=draws, thin=thin, block=draws)
     )
-    differences, seconds = [], 0.0
+    differences, seconds = [], np.zeros(2)
     for dataset in range(datasets):
         data = model.load_data(parameters, generate_dataset(config.dataset(EXPERIMENT, dataset)))
         key = jax.random.fold_in(jax.random.key(specification.seed), dataset)
@@ -95,12 +90,17 @@ def run(
             # Compiles.
             sampler.advance(keys, sampler.start(positions, data).state, 0, 1, data)
         state = sampler.start(positions, data).state
-        before = time.process_time()
-        _, (observed, *_) = jax.block_until_ready(sampler.advance(keys, state, 0, draws, data))
-        seconds += time.process_time() - before
-        [(prior, planted)] = np.asarray(observed, np.float64)
+        parts = []
+        for part, (first, count) in enumerate(((0, unadjusted), (unadjusted, draws - unadjusted))):
+            before = time.process_time()
+            state, (observed, *_) = jax.block_until_ready(
+                sampler.advance(keys, state, first, count, data, accept_all=first < unadjusted)
+            )
+            seconds[part] += time.process_time() - before
+            parts.append(np.asarray(observed, np.float64)[0, :, :count])
+        prior, planted = np.concatenate(parts, axis=1)
         differences.append(planted - prior)
-        print(f"{module.__name__}, dataset {dataset}: {seconds:.0f} s", flush=True)
+        print(f"{module.__name__}, dataset {dataset}: {seconds.sum():.0f} s", flush=True)
     columns = [NAMES.index(name) for name in JUDGED]
     gaps = np.array(differences)[:, :, columns]
     return {
@@ -108,8 +108,19 @@ def run(
         "error": (gaps.std(axis=0, ddof=1) / np.sqrt(datasets)).tolist(),
         "thin": thin,
         "datasets": datasets,
-        "seconds_per_draw": seconds / (2 * datasets * draws),
+        "unadjusted": unadjusted,
+        # Of the unadjusted and of the adjusted draws.
+        "seconds_per_draw": (
+            seconds / (2 * datasets * np.maximum([unadjusted, draws - unadjusted], 1))
+        ).tolist(),
     }
+
+
+def seconds_until(found: dict[str, Any], draw: float) -> float:
+    """Processor time of a network for so many draws."""
+    of_unadjusted, of_adjusted = found["seconds_per_draw"]
+    unadjusted = min(draw, found["unadjusted"])
+    return float(unadjusted * of_unadjusted + (draw - unadjusted) * of_adjusted)
 
 
 def agreement(found: dict[str, Any]) -> int | None:
@@ -149,8 +160,9 @@ def section(title: str, found: dict[str, Any]) -> list[str]:
     draws = len(found["gap"])
     shown = np.array(sorted({max(1, draws >> k) for k in range(6)})) - 1
     header = " | ".join(f"step {(i + 1) * found['thin']}" for i in shown)
+    of_step = seconds_until(found, draws) / (draws * found["thin"])
     return [
-        f"## {title}, {found['seconds_per_draw'] / found['thin']:.3g} s per step and network",
+        f"## {title}, {of_step:.3g} s per step and network",
         "",
         f"| gap, planted less prior | {header} |",
         "|---" * (1 + len(shown)) + "|",
@@ -170,18 +182,11 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")
     specification = load_config(ROOT / "config.yaml", "paper").training(EXPERIMENT, arguments.point)
-    ours = run(
-        specification,
-        specification.kernel,
-        specification.neuron_sweeps,
-        1,
-        arguments.draws,
-        arguments.datasets,
-    )
+    specification = specification.model_copy(update={"umbrella": None})
+    ours = run(specification, 1, arguments.draws, arguments.datasets)
+    plain = {"kernel": LANGEVIN, "neuron_sweeps": 0, "unadjusted_sweeps": None, "burn_in": 0}
     langevin = run(
-        specification,
-        LANGEVIN,
-        0,
+        specification.model_copy(update=plain),
         arguments.langevin_thin,
         arguments.langevin_draws,
         arguments.datasets,
@@ -192,14 +197,19 @@ def main() -> None:
         "# Until both starts agree",
         "",
         f"{arguments.point}, {arguments.datasets} datasets with one network of each start; "
-        f"every proposal accepted; {platform.processor() or platform.machine()}, load "
+        f"{platform.processor() or platform.machine()}, load "
         f"{os.getloadavg()[0]:.1f}, JAX {jax.__version__}, {datetime.date.today()}. Written by "
         "`benchmarks/equilibration.py`.",
         "",
-        *section(f"{specification.kernel} and {specification.neuron_sweeps} sweep", ours),
+        *section(
+            f"{specification.kernel}, sweeps: {specification.unadjusted_sweeps} in each of "
+            f"{unadjusted_draws(specification.burn_in)} unadjusted steps, then "
+            f"{specification.neuron_sweeps}",
+            ours,
+        ),
         "Both starts agree within errors "
         + (
-            f"from step {agreed}, {agreed * ours['seconds_per_draw']:.3g} s of a network."
+            f"from step {agreed}, {seconds_until(ours, agreed):.3g} s of a network."
             if agreed
             else "at no step of this run."
         ),
@@ -207,14 +217,14 @@ def main() -> None:
         *section(f"{LANGEVIN}", langevin),
     ]
     steps = extrapolated(langevin, level)
-    of_one = langevin["seconds_per_draw"]
+    thin, last = langevin["thin"], arguments.langevin_draws
     text.append(
-        f"They agree from step {of_langevin * langevin['thin']}, {of_langevin * of_one:.3g} s."
+        f"They agree from step {of_langevin * thin}, {seconds_until(langevin, of_langevin):.3g} s."
         if of_langevin
-        else f"They do not agree by step {arguments.langevin_draws * langevin['thin']} "
-        f"({arguments.langevin_draws * of_one:.3g} s of a network). Extrapolated, the gap of the "
-        f"mean square overlap falls to {level:.2g} at step {steps * langevin['thin']:.3g}, after "
-        f"{steps * of_one:.3g} s: a lower bound where droplets must still cross a barrier."
+        else f"They do not agree by step {last * thin} ({seconds_until(langevin, last):.3g} s of a "
+        f"network). Extrapolated, the gap of the mean square overlap falls to {level:.2g} at step "
+        f"{steps * thin:.3g}, after {seconds_until(langevin, steps):.3g} s: a lower bound where "
+        "droplets must still cross a barrier."
     )
     results = {"draws": {"ours": ours, "langevin": langevin}, "bound": BOUND}
     folder = Path(__file__).parent

@@ -25,6 +25,15 @@ ROOT = Path(__file__).parents[1]
 TEACHER_STUDENT = "teacher_student"
 SMALL = "modular_small"
 AT_A_TIME = 2
+TEACHER_STUDENT_SAMPLER = {
+    "step_size": 0.33,
+    "unadjusted_step_size": None,
+    "leapfrog_steps": 6,
+    "neuron_sweeps": 2,
+    "unadjusted_sweeps": None,
+    "burn_in": 5,
+}
+"""Of the jobs that are measured, so that they do not change with the configuration's."""
 # (experiment, scale, changes of parameters, changes of the sampler, datasets). None of these sizes
 # is one that the constants of grokphase.resources were fitted on.
 SIZES = [
@@ -98,6 +107,8 @@ def training_of(
     """The training at the first point of an experiment with parameters and sampler changed."""
     config = load_config(ROOT / "config.yaml", scale)
     specification = config.training(experiment, next(iter(config.experiments[experiment].points())))
+    if experiment == TEACHER_STUDENT:
+        sampler = TEACHER_STUDENT_SAMPLER | sampler
     kernel = {k: v for k, v in sampler.items() if k in specification.kernel}
     schedule = {k: v for k, v in sampler.items() if k not in kernel}
     sizes = specification.parameters.model_copy(update=parameters)
@@ -125,7 +136,6 @@ def measure(size: tuple[Any, ...], slowness: float) -> str:
             *("--checkpoints", "checkpoints", "--output", "shard.parquet"),
         )
     expected = resources.on_machine(resources.training(specification, datasets), slowness)
-    steps = specification.burn_in + specification.draws * specification.thin
     sizes = specification.parameters.model_dump().items()
     asked = 60 * resources.time_request(expected.seconds, 1)
     memory = resources.memory_request(expected.memory, 1)
@@ -134,7 +144,7 @@ def measure(size: tuple[Any, ...], slowness: float) -> str:
         ", ".join(
             f"{k}={v}" for k, v in sizes if k in ("input_dim", "width", "train_size", "prime")
         ),
-        datasets * len(specification.networks.starts()) * steps,
+        datasets * len(specification.networks.starts()) * specification.steps_in_all,
         *(f"{used.seconds:.0f}", f"{expected.seconds:.0f}", asked, f"{asked / used.seconds:.2f}"),
         *(f"{used.memory:.0f}", f"{expected.memory:.0f}", memory, f"{memory / used.memory:.2f}"),
     )

@@ -48,13 +48,13 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
         "hamiltonian",
         {"step_size": 0.25, "leapfrog_steps": 12, "length_spread": 0.0},
     ),
-    "a sixth of a hamiltonian step as shipped: 7 gradients, a sweep": (
+    "a quarter of a hamiltonian step as shipped: 5 gradients, a sweep": (
         "hamiltonian",
         {
             "integrator": "two_stage",
             "force_precision": "bfloat16",
             "step_size": 0.33,
-            "leapfrog_steps": 6,
+            "leapfrog_steps": 4,
             "neuron_sweeps": 1,
         },
     ),

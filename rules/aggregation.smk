@@ -24,8 +24,8 @@ for model in AGGREGATES:
             mem_mb=500,
             runtime=5,
         params:
-            specification=lambda w: CONFIG.aggregation(
-                w.experiment, w.point
+            specification=lambda w: settings(
+                "aggregation", w.experiment, w.point
             ).model_dump_json(),
             folder=lambda w, output: str(Path(output[0]).parent),
             checkpoints=LAYOUT.checkpoints("{experiment}"),

@@ -167,16 +167,24 @@ def training_code(wildcards):
     return code_digest(*training_modules(one.model, one.sampler.kernel))
 
 
+def settings(stage, *names):
+    """Settings of a job of a stage; a point, line or dataset that there is not ends the run."""
+    try:
+        return getattr(CONFIG, stage)(*names)
+    except GrokphaseError as error:
+        stop(error)
+
+
 # Snakemake asks for the parameters and resources of a job several times, and the shards of a point
 # share them: at thousands of jobs, planning would take minutes if each were made anew.
 @cache
 def training_specification(experiment, point):
-    return CONFIG.training(experiment, point).model_dump_json()
+    return settings("training", experiment, point).model_dump_json()
 
 
 @cache
 def resources_of_point(experiment, point, datasets):
-    return resources.training(CONFIG.training(experiment, point), datasets)
+    return resources.training(settings("training", experiment, point), datasets)
 
 
 @cache

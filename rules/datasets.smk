@@ -13,8 +13,8 @@ rule dataset:
         mem_mb=500,
         runtime=5,
     params:
-        specification=lambda w: CONFIG.dataset(
-            w.experiment, int(w.dataset)
+        specification=lambda w: settings(
+            "dataset", w.experiment, int(w.dataset)
         ).model_dump_json(),
         code=code_digest("grokphase.datasets"),
     shell:

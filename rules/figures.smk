@@ -20,7 +20,7 @@ rule figure:
         mem_mb=500,
         runtime=5,
     params:
-        specification=lambda w: CONFIG.figure(w.figure).model_dump_json(),
+        specification=lambda w: settings("figure", w.figure).model_dump_json(),
         results=lambda w: f"{LAYOUT.base}/{CONFIG.figures[w.figure].experiment}",
         folder=lambda w, output: str(Path(output[0]).parent),
         code=lambda w: code_digest(

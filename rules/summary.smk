@@ -22,7 +22,7 @@ rule summary:
         mem_mb=500,
         runtime=5,
     params:
-        specification=lambda w: CONFIG.summary(w.experiment).model_dump_json(),
+        specification=lambda w: settings("summary", w.experiment).model_dump_json(),
         code=code_digest("grokphase.summary"),
     shell:
         "python -m grokphase summary --specification {params.specification:q}"

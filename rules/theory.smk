@@ -21,8 +21,8 @@ for model in THEORY_TABLES:
             mem_mb=500,
             runtime=5,
         params:
-            specification=lambda w: CONFIG.theory(
-                w.experiment, w.line
+            specification=lambda w: settings(
+                "theory", w.experiment, w.line
             ).model_dump_json(),
             folder=lambda w, output: str(Path(output[0]).parent),
             code=code_digest(f"grokphase.{THEORY_STAGES[model]}"),
@@ -46,8 +46,8 @@ rule baseline:
         mem_mb=lambda w, attempt: memory_request(baseline_resources(w).memory, attempt),
         runtime=lambda w, attempt: time_request(baseline_resources(w).seconds, attempt),
     params:
-        specification=lambda w: CONFIG.baseline(
-            w.experiment, int(w.dataset)
+        specification=lambda w: settings(
+            "baseline", w.experiment, int(w.dataset)
         ).model_dump_json(),
         code=code_digest("grokphase.baseline"),
     shell:

@@ -17,6 +17,7 @@ from grokphase.sampling import ensemble
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.sampling.ensemble import Profiles, Sampler, Schedule, count_overlaps
 from grokphase.sampling.kernels import Info, Kernel, State, Target, load
+from grokphase.sampling.sweeps import sweeps_per_step
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import (
     Annealing,
@@ -102,6 +103,33 @@ def rows(path):
     """(dataset, start, network) -> row."""
     table = read_table(path, shards.schema(OBSERVABLES["teacher_student"]))
     return {(r["dataset"], r["start"], r["network"]): r for r in table.to_pylist()}
+
+
+# --- the unadjusted part of burn-in ---------------------------------------------------------------
+
+
+def test_more_sweeps_are_made_in_the_unadjusted_part_of_burn_in_alone():
+    """The position of these networks is the number of sweeps that were made."""
+    spec = specification(neuron_sweeps=2, unadjusted_sweeps=5, burn_in=7, draws=3, thin=2)
+
+    def make_kernel(data, accept_all):
+        def step(key, state):
+            made = state.position + sweeps_per_step(spec, accept_all)
+            return state._replace(position=made), Info(jnp.ones(()), jnp.zeros(()))
+
+        return Kernel(lambda x: State(x, jnp.zeros(()), jnp.zeros(())), step)
+
+    schedule = Schedule(burn_in=4, draws=3, thin=2, block=2)
+    sampler = Sampler(make_kernel, lambda data, x, potential: (x[None], jnp.zeros(1)), 1, schedule)
+    keys = jnp.stack([jax.random.key(0)])[None]
+    ended = sampler.run(
+        keys, sampler.start(jnp.zeros((1, 1)), jnp.zeros(1)), jnp.zeros(1), lambda now: None
+    )
+    # Three of the four draws of burn-in, each of two steps.
+    assert ended.observables[0, 0, :, 0].tolist() == [38, 42, 46]
+    assert spec.sweeps_in_all == 46
+    assert spec.steps_in_all == 14
+    assert specification(neuron_sweeps=2).sweeps_in_all == 2 * 13
 
 
 # --- which networks share a shard -----------------------------------------------------------------

@@ -57,7 +57,9 @@ def gaussian_variance(name, settings, k):
         return 1 / ((1 + k) * (1 - h * (1 + k) / 2))
     if name == "pcn_langevin":
         return 1 / ((1 + k) * (1 - h * k / 2))
-    return 1 / (1 + h * k / np.tan(h) - (h * k / 2) ** 2)
+    if name == "hamiltonian":
+        return 1 / (1 + h * k / np.tan(h) - (h * k / 2) ** 2)
+    raise NotImplementedError(f"the stationary variance of the kernel {name} stands nowhere")
 
 
 def test_every_kernel_is_tested():
@@ -346,6 +348,22 @@ def test_steps_of_two_stages_come_in_pairs():
     settings = {"step_size": 0.1, "integrator": "two_stage"}
     with pytest.raises(ValueError, match="leapfrog_steps 3 must be even"):
         load("hamiltonian").Settings(leapfrog_steps=3, **settings)
+
+
+@pytest.mark.parametrize("accept_all", [False, True])
+def test_steps_are_longer_only_while_every_proposal_is_accepted(float64, accept_all):
+    kernel = load("hamiltonian")
+    options = {"leapfrog_steps": 3, "jitter": 0.1}
+    both = kernel.Settings(step_size=0.1, unadjusted_step_size=0.4, **options)
+    one = kernel.Settings(step_size=0.4 if accept_all else 0.1, **options)
+    steps = [
+        kernel.build(WELLS, settings, accept_all=jnp.asarray(accept_all))
+        for settings in (both, one)
+    ]
+    start = jnp.ones(2)
+    found, wanted = (step.step(jax.random.key(5), step.init(start))[0].position for step in steps)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert not np.allclose(found, start)
 
 
 def test_hamiltonian_conserves_the_energy_of_the_prior_exactly(float64, monkeypatch):

@@ -10,7 +10,7 @@ from grokphase.models import mode_sweep
 from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.kernels import load
-from grokphase.sampling.sweeps import followed_by_sweeps
+from grokphase.sampling.sweeps import followed_by_sweeps, repeated
 from grokphase.specifications.dataset import PairOrderSpecification
 from grokphase.specifications.training import Networks, PlantedWaves, TrainingSpecification
 from grokphase.storage import read_table
@@ -187,7 +187,6 @@ def test_sweeps_beside_a_kernel_are_exact(run_chains, monkeypatch, mask_size, ca
     settings = hamiltonian.Settings(step_size=0.3, leapfrog_steps=4)
     kernel = followed_by_sweeps(
         hamiltonian.build(model.target(of, data), settings),
-        1,
         lambda key, x: mode_sweep.sweep(key, x, of, data),
     )
     draws = run_chains(kernel, prior, seed=7, burn_in=20)
@@ -205,7 +204,9 @@ def test_both_starts_meet_within_four_sweeps():
     plain = hamiltonian.build(
         model.target(SMALL, data), hamiltonian.Settings(step_size=0.05, leapfrog_steps=8)
     )
-    swept = followed_by_sweeps(plain, 1, lambda key, x: mode_sweep.sweep(key, x, SMALL, data))
+    swept = followed_by_sweeps(
+        plain, repeated(lambda key, x: mode_sweep.sweep(key, x, SMALL, data), 1)
+    )
 
     @jax.jit
     def last(kernel_key, position):

@@ -200,12 +200,14 @@ def test_droplets_come_and_go(data):
     assert created.any()
 
 
-def test_a_sweep_knows_the_potential_at_its_end(data):
-    """From the residual that it keeps; to the rounding of a sum of 600 squares in float32."""
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_sweeps_know_the_potential_at_their_end(data, sweeps):
+    """From the residual that they keep; to the rounding of a sum of 600 squares in float32."""
     position = model.start(jax.random.key(5), "planted", PARAMETERS, data, PlantedStart())
-    swept = jax.jit(lambda key: neuron_sweep.sweep(key, position, PARAMETERS, data))(
-        jax.random.key(6)
+    swept = jax.jit(lambda key, n: neuron_sweep.sweep(key, position, PARAMETERS, data, n))(
+        jax.random.key(6), sweeps
     )
+    assert 0.8 < swept.acceptance <= 1
     expected, _ = model.target(PARAMETERS, data).potential_and_gradient(swept.position)
     assert float(swept.potential) == pytest.approx(float(expected), rel=3e-6)
 

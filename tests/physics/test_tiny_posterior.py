@@ -9,9 +9,9 @@ import pytest
 from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.models import neuron_sweep
 from grokphase.models import teacher_student as model
+from grokphase.models.teacher_student_moves import with_sweeps
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.kernels import Info, Kernel, load
-from grokphase.sampling.sweeps import followed_by_sweeps
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 from grokphase.storage import read_table
@@ -146,7 +146,7 @@ def sample(run_chains, size, name, settings, steps, sweeps=0):
     of = parameters(size)
     data = model.load_data(of, generate_dataset(dataset_of(size)))
     kernel = load(name).build(model.target(of, data), load(name).Settings(**settings))
-    kernel = followed_by_sweeps(kernel, sweeps, lambda key, x: neuron_sweep.sweep(key, x, of, data))
+    kernel = with_sweeps(kernel, sweeps, of, data)
     draws = run_chains(kernel, prior_positions(size, CHAINS), seed=12, burn_in=steps)
     return measure(size, jax.tree.map(lambda x: x[:, 0], draws))
 
@@ -187,7 +187,7 @@ def test_neuron_sweeps_alone_are_exact(run_chains, posteriors, monkeypatch, size
     pcn = load("pcn_langevin")
     init = pcn.build(model.target(of, data), pcn.Settings(step_size=0.1)).init
     still = Kernel(init, lambda key, state: (state, Info(1.0, 0.0)))
-    kernel = followed_by_sweeps(still, 1, lambda key, x: neuron_sweep.sweep(key, x, of, data))
+    kernel = with_sweeps(still, 1, of, data)
     draws = run_chains(kernel, prior_positions(size, CHAINS), seed=13, burn_in=40)
     found = distances(posteriors[size], measure(size, jax.tree.map(lambda x: x[:, 0], draws)))
     assert max(found.values()) < LIMIT, found
@@ -266,7 +266,9 @@ def test_training_counts_overlaps_of_the_posterior(posteriors, tmp_path, step_si
         # The conditional density of the only weight, for every network and draw the same.
         assert np.ptp(expected_counts, axis=0).max() < 1e-3
         exact = np.interp(fine_edges, *posteriors["one_neuron"].overlap)
-        found = np.cumsum(expected_counts[0])[:-1] / 40
+        # Of every second draw, the last one among them.
+        np.testing.assert_allclose(2 * expected_counts.sum(axis=1), counts.sum(axis=1), rtol=1e-4)
+        found = np.cumsum(expected_counts[0])[:-1] / 20
         np.testing.assert_allclose(found - found[400], exact - exact[400], atol=2e-3)
     losses = np.stack(table["train_loss"].to_numpy())
     x, cumulative = posteriors["one_neuron"].train_loss

@@ -14,13 +14,14 @@ from grokphase.config import load_config, read_configuration_file
 from grokphase.configuration.experiments import point_name
 from grokphase.errors import GrokphaseError
 from grokphase.layout import parse_range, range_name
+from grokphase.sampling import kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONFIG_FILE = Path(__file__).parents[2] / "config.yaml"
 RAW = yaml.safe_load(CONFIG_FILE.read_text())
 E = "experiments.teacher_student"
-KERNELS = "hamiltonian, isotropic_langevin, pcn_langevin"
+KERNELS = ", ".join(kernels.names())
 ABSENT = object()
 
 
@@ -138,7 +139,7 @@ MISTAKES = {
     "option of another kernel": (
         {f"{E}.sampler": {"kernel": "pcn_langevin", "step_size": 1, "leapfrog_steps": 8,
                           "burn_in": 1, "draws": 1}},
-        f"{E}.sampler.leapfrog_steps: there is no key 'leapfrog_steps'; known: step_size, ",
+        f"{E}.sampler.leapfrog_steps: pcn_langevin has no such option, which is one of hamiltonian",
     ),
     "step size of a kernel": (
         {f"{E}.sampler": {"kernel": "pcn_langevin", "step_size": 2, "burn_in": 1, "draws": 1}},
@@ -149,7 +150,7 @@ MISTAKES = {
         f"{E}.model: there is no model 'student'; did you mean 'teacher_student'?",
     ),
     "data that do not fit": (
-        {f"{E}.parameters.train_size": 10**9},
+        {f"{E}.parameters.train_size": 10**9, "figures.fig2.baseline": 0},
         f"{E}: a network needs 2.42e+03 GiB at train_size=1000000000, width=700, input_dim=150; ",
     ),
     "number that YAML reads as text": (
@@ -176,11 +177,11 @@ MISTAKES = {
     ),
     "figure named like a rule": (
         {"figures.all": {"experiment": "teacher_student", "drawing": "fig2"}},
-        "figures.all: 'all' cannot name a figure; use lower-case letters, digits and _, and do ",
+        "figures.all: 'all' cannot name a figure; begin with a lower-case letter, use ",
     ),
     "figure that is no name": (
         {"figures.a b": {"experiment": "teacher_student", "drawing": "fig2"}},
-        "figures.a b: 'a b' cannot name a figure; use ",
+        "figures.a b: 'a b' cannot name a figure; begin with a lower-case letter, use ",
     ),
     "unknown figure": (
         {"figures.fig11": {"experiment": "teacher_student"}},
@@ -212,6 +213,10 @@ MISTAKES = {
          "figures": {}},
         f"{E}: sweep.train_size: points share their datasets, so train_size cannot be swept; make ",
     ),
+    "more sweeps of none": (
+        {f"{E}.sampler.neuron_sweeps": 0, f"{E}.sampler.unadjusted_sweeps": 2},
+        f"{E}.sampler: unadjusted_sweeps is for a sampler that sweeps: set neuron_sweeps too, or ",
+    ),
     "window beyond the profiles": (
         {f"{E}.umbrella.overlaps": [0.8, 1.5]},
         f"{E}: umbrella.overlaps: the window at 1.5 reaches 1.66, beyond 1.6, where profiles end: ",
@@ -225,6 +230,15 @@ MISTAKES = {
         f"{E}: umbrella.select.nose: there is no parameter 'nose'; did you mean 'noise'?",
     ),
     "nothing selected": ({"figures.fig1.select.noise": []}, "figures.fig1.select.noise: "),
+    "baseline beyond the memory": (
+        {f"{E}.parameters.train_size": 300_000, f"{E}.parameters.width": 10,
+         f"{E}.parameters.input_dim": 10, f"{E}.umbrella": ABSENT},
+        "figures.fig2.baseline: Gaussian-process regression needs ",
+    ),
+    "step beyond half a turn": (
+        {f"{E}.sampler.unadjusted_step_size": 50.0},
+        f"{E}.sampler.unadjusted_step_size: input should be less than 3.14",
+    ),
     "too many baselines": (
         {"figures.fig2.baseline": 26},
         "figures.fig2.baseline: 26 datasets are wanted, but teacher_student has ",
@@ -270,7 +284,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(place, known):
         ("quick", {"experiments": {"teacher_studnt": {"seed": 1}}}, "quick.experiments.teacher_st"),
         ("quick", {"figures": {"fig11": {"baseline": 1}}}, "quick.figures.fig11: there is no figu"),
         ("quick", {"figure": {}}, "quick.figure: there is no key 'figure'; did you mean "),
-        ("../up", {}, "../up: a scale's name has lower-case letters, digits and _ only"),
+        ("../up", {}, "../up: a scale's name begins with a lower-case letter and has lower-case "),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_scale_are_named_as_its_own(scale, changes, wanted):
@@ -527,6 +541,92 @@ def test_a_scale_changes_what_it_names_and_nothing_else():
     )
     assert one.sampler.step_size == paper.experiments["teacher_student"].sampler.step_size
     assert one.parameters.weight_variance == 0.5
+
+
+def test_settings_of_an_unadjusted_part_that_there_is_not_are_warned_of():
+    """Of one draw of burn-in, whatever it takes in steps, three quarters are none."""
+    for changes in ({f"{E}.sampler.burn_in": 1}, {f"{E}.sampler.thin": 4}):
+        warnings = load_config(changed(changes)).warnings(["teacher_student"])
+        assert [text.partition(" ")[0] for text in warnings] == [
+            f"{E}.sampler.unadjusted_step_size",
+            f"{E}.sampler.unadjusted_sweeps",
+        ]
+        assert all("raise burn_in to" in text for text in warnings)
+    assert not load_config(RAW).warnings(["teacher_student"])
+
+
+def test_few_draws_of_single_networks_are_warned_of():
+    alone = {f"{E}.networks": {"prior": 1, "planted": 0}}
+    [warning] = load_config(changed(alone)).warnings(["teacher_student"])
+    assert warning.startswith(f"{E} has one network of each dataset and sampler.draws=4: ")
+    assert not load_config(changed(alone | {f"{E}.sampler.draws": 10})).warnings(
+        ["teacher_student"]
+    )
+
+
+def test_what_is_null_is_as_if_it_were_not_there():
+    """So a file on top of another takes away an experiment, a figure, or a kernel's options."""
+    options = ("integrator", "force_precision", "leapfrog_steps", "unadjusted_step_size")
+    config = load_config(
+        changed(
+            {
+                f"{E}.sampler.kernel": "isotropic_langevin",
+                f"{E}.sampler.step_size": 2e-5,
+                **{f"{E}.sampler.{option}": None for option in options},
+                f"{E}.umbrella": None,
+                "experiments.modular_paper": None,
+                "figures.fig3": None,
+            }
+        )
+    )
+    assert config.experiments["teacher_student"].sampler.kernel == "isotropic_langevin"
+    assert "modular_paper" not in config.experiments
+    assert "fig3" not in config.figures
+    quick = load_config(changed({"experiments.modular_paper": None, "figures.fig3": None}), "quick")
+    assert "modular_paper" not in quick.experiments
+    [line] = problems(changed({f"{E}.seed": None}))
+    assert line == f"{E}.seed: missing"
+
+
+def test_values_that_a_tail_is_selected_by_but_no_point_has_are_warned_of():
+    select = {"noise": [0.25, 0.26], "cubic_strength": [-0.3]}
+    [warning] = load_config(changed({f"{E}.umbrella.select": select})).warnings(["teacher_student"])
+    assert warning.startswith(f"{E}.umbrella.select.noise: no point of the sweep has 0.26, and no ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "wanted"),
+    [
+        ("1.5e3", "sweep.noise.0", "write 1.5e+3"),
+        ("1e-4", "sweep.noise.0", "write 1.0e-4"),
+        (".5e1", "sweep.noise.0", "write .5e+1"),
+        ("1e1", "datasets", "write 10"),
+    ],
+)
+def test_numbers_that_yaml_reads_as_text_are_shown_as_it_reads_them(text, key, wanted):
+    found = problems(changed({f"{E}.{key}": text}))
+    assert any(line.endswith(f"YAML reads that as text: {wanted}") for line in found), found
+
+
+def test_names_of_points_and_datasets_that_there_are_not_are_named():
+    config = load_config(RAW)
+    for made, message in (
+        (lambda: config.training("teacher_student", "noise~0.111/cubic_strength~-0.3"),
+         "no point 'noise~0.111/cubic_strength~-0.3'; did you mean 'noise~0.1/cubic_str"),
+        (lambda: config.theory("teacher_student", "cubic_strength~-3"), "there is no line"),
+        (lambda: config.dataset("teacher_student", 10), "datasets 0 to 9, and not 10"),
+        (lambda: config.summary("modular_paper"), "samples no networks"),
+    ):  # fmt: skip
+        with pytest.raises(GrokphaseError, match=re.escape(message)):
+            made()
+
+
+def test_a_figure_draws_the_noises_that_it_selects():
+    selected = {"figures.fig3.select": {"noise": [0.26, 0.21]}}
+    assert load_config(changed(selected)).figure("fig3").noises == (0.26, 0.21)
+    assert load_config(RAW).figure("fig3").noises == tuple(
+        RAW["experiments"]["modular_paper"]["sweep"]["noise"]
+    )
 
 
 def test_loading_leaves_its_argument_alone():

@@ -20,6 +20,7 @@ from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
     AGGREGATION_STAGES,
+    DEFAULT_SCALE,
     FIGURE_SUFFIXES,
     THEORY_STAGES,
     THEORY_TABLES,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from grokphase.config import Config
 
 PATH = click.Path(path_type=Path)
+SCALE_HELP = "Scale to apply.  [default: the configuration's, or paper]"
 
 
 class _Commands(click.Group):
@@ -92,7 +94,7 @@ def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
                 show_default=True,
                 help="Configuration file; changes on top of config.yaml if it is another one.",
             ),
-            click.option("--scale", default="paper", show_default=True, help="Scale to apply."),
+            click.option("--scale", help=SCALE_HELP),
             *[options[name] for name in names],
             click.option(
                 "--specification",
@@ -108,7 +110,7 @@ def _selection(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
     return decorate
 
 
-def _configuration(file: Path, scale: str) -> "Config":
+def _configuration(file: Path, scale: str | None) -> "Config":
     """The validated configuration; the jobs of a workflow, which need none, do not import it."""
     from grokphase.config import load_config
 
@@ -146,7 +148,7 @@ def _check_datasets(option: str, config: "Config", experiment: str, indices: ran
 @click.option("--output", type=PATH, help="File to write (.npz).")
 def dataset(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     specification: str | None,
     dataset: int | None,
@@ -162,6 +164,7 @@ def dataset(
     wanted: AnyDatasetSpecification
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
         assert experiment is not None
         assert dataset is not None
@@ -169,7 +172,7 @@ def dataset(
         wanted = settings.dataset(experiment, dataset)
     else:
         wanted = _parse(AnyDatasetSpecification, specification)
-    where = Layout(scale).dataset(wanted.experiment, wanted.dataset)
+    where = Layout(scale or DEFAULT_SCALE).dataset(wanted.experiment, wanted.dataset)
     write_dataset(wanted, output or Path(where))
 
 
@@ -198,7 +201,7 @@ def dataset(
 )
 def train(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     point: str | None,
     specification: str | None,
@@ -229,13 +232,15 @@ def train(
       grokphase train --scale quick --experiment teacher_student \\
           --point noise~0.25/cubic_strength~-0.3 --datasets 0-0
     """
-    _configure_jax(threads, Path(Layout(scale).root))
+    _configure_jax(threads, Path(Layout(scale or DEFAULT_SCALE).root))
     from grokphase import provenance
+    from grokphase.sampling import kernels
     from grokphase.training import train as run
 
     indices = _parse_range("--datasets", datasets)
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         _needed(settings, experiment, point=point)
         assert experiment is not None
         assert point is not None
@@ -243,7 +248,10 @@ def train(
         _check_datasets("datasets", settings, experiment, indices)
     else:
         wanted = _parse(TrainingSpecification, specification)
-    layout = Layout(scale)
+    kernel = wanted.kernel.get("kernel")
+    if kernel not in kernels.names():
+        raise GrokphaseError(f"--specification: there is no kernel {kernel!r}")
+    layout = Layout(scale or DEFAULT_SCALE)
     if dataset_files is None:
         files = [Path(layout.dataset(wanted.experiment, i)) for i in indices]
     else:
@@ -252,7 +260,7 @@ def train(
         raise GrokphaseError(
             f"--dataset-files names {len(files)} files for the {len(indices)} datasets {datasets}"
         )
-    modules = provenance.training_modules(wanted.model, wanted.kernel["kernel"])
+    modules = provenance.training_modules(wanted.model, kernel)
     run(
         wanted,
         dict(zip(indices, files, strict=True)),
@@ -270,7 +278,7 @@ def train(
 @click.option("--checkpoints", type=PATH, help="Folder of the states of the training jobs.")
 def aggregate(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     point: str | None,
     specification: str | None,
@@ -287,11 +295,12 @@ def aggregate(
 
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         _needed(settings, experiment, point=point)
         assert experiment is not None
         assert point is not None
         wanted = settings.aggregation(experiment, point)
-        layout = Layout(scale)
+        layout = Layout(scale or DEFAULT_SCALE)
         ranges = settings.experiments[experiment].shards()
         files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
         folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
@@ -303,6 +312,8 @@ def aggregate(
         files, folder = [], output_folder
     if shards is not None:
         files = [Path(name) for name in shards.split()]
+    if not files:
+        raise GrokphaseError("--shards names no file")
     module = importlib.import_module(f"grokphase.{AGGREGATION_STAGES[wanted.model]}")
     module.aggregate(wanted, files, *(folder / f"{t}.parquet" for t in AGGREGATES[wanted.model]))
     if checkpoints is not None:
@@ -317,7 +328,7 @@ def aggregate(
 @click.option("--page", type=PATH, help="Page to write (.md).")
 def summary(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     specification: str | None,
     diagnostics: str | None,
@@ -329,12 +340,13 @@ def summary(
 
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         _needed(settings, experiment)
         assert experiment is not None
         wanted = settings.summary(experiment)
     else:
         wanted = _parse(SummarySpecification, specification)
-    layout = Layout(scale)
+    layout = Layout(scale or DEFAULT_SCALE)
     if diagnostics is None:
         files = [
             Path(layout.aggregate(wanted.experiment, point, "diagnostics"))
@@ -342,6 +354,8 @@ def summary(
         ]
     else:
         files = [Path(name) for name in diagnostics.split()]
+    if not files:
+        raise GrokphaseError("--diagnostics names no file")
     summarise(
         wanted,
         files,
@@ -355,7 +369,7 @@ def summary(
 @click.option("--output-folder", type=PATH, help="Folder of the tables.")
 def theory(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     line: str | None,
     specification: str | None,
@@ -369,7 +383,8 @@ def theory(
         assert experiment is not None
         assert line is not None
         wanted = settings.theory(experiment, line)
-        folder = output_folder or Path(Layout(scale).theory(experiment, line, "x")).parent
+        layout = Layout(settings.scale)
+        folder = output_folder or Path(layout.theory(experiment, line, "x")).parent
     else:
         wanted = _parse(AnyTheorySpecification, specification)
         if output_folder is None:
@@ -386,7 +401,7 @@ def theory(
 @click.option("--output", type=PATH, help="Table to write (.parquet).")
 def baseline(
     config: Path,
-    scale: str,
+    scale: str | None,
     experiment: str | None,
     specification: str | None,
     dataset: int | None,
@@ -398,6 +413,7 @@ def baseline(
 
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         _needed(settings, experiment, dataset=None if dataset is None else str(dataset))
         assert experiment is not None
         assert dataset is not None
@@ -405,7 +421,7 @@ def baseline(
         _check_datasets("dataset", settings, experiment, range(dataset, dataset + 1))
     else:
         wanted = _parse(BaselineSpecification, specification)
-    layout = Layout(scale)
+    layout = Layout(scale or DEFAULT_SCALE)
     predict_baseline(
         wanted,
         dataset_file or Path(layout.dataset(wanted.experiment, wanted.dataset)),
@@ -419,7 +435,7 @@ def baseline(
 @click.option("--output-folder", type=PATH, help="Folder of the figure.")
 def figure(
     config: Path,
-    scale: str,
+    scale: str | None,
     figure: str | None,
     specification: str | None,
     results: Path | None,
@@ -430,6 +446,7 @@ def figure(
 
     if specification is None:
         settings = _configuration(config, scale)
+        scale = settings.scale
         if figure is None:
             raise GrokphaseError("--figure is missing (or give --specification)")
         if figure not in settings.figures:
@@ -440,7 +457,7 @@ def figure(
         wanted = settings.figure(figure)
     else:
         wanted = _parse(FigureSpecification, specification)
-    layout = Layout(scale)
+    layout = Layout(scale or DEFAULT_SCALE)
     folder = output_folder or Path(layout.figure(wanted.figure, "x")).parent
     draw(
         wanted,
@@ -457,8 +474,8 @@ def figure(
     show_default=True,
     help="Configuration file; changes on top of config.yaml if it is another one.",
 )
-@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
-def check(config: Path, scale: str) -> None:
+@click.option("--scale", help=SCALE_HELP)
+def check(config: Path, scale: str | None) -> None:
     """Validate a configuration file and say what it asks for."""
     settings = _configuration(config, scale)
     for name, one in settings.experiments.items():
@@ -484,7 +501,7 @@ def check(config: Path, scale: str) -> None:
     show_default=True,
     help="Configuration file; changes on top of config.yaml if it is another one.",
 )
-@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
+@click.option("--scale", help=SCALE_HELP)
 @click.option("--profile", type=PATH, help="Folder of the profile of a cluster.")
 @click.option(
     "--cores",
@@ -493,7 +510,7 @@ def check(config: Path, scale: str) -> None:
     help="Cores of this machine, without a cluster.",
 )
 def estimate(
-    targets: tuple[str, ...], config: Path, scale: str, profile: Path | None, cores: int
+    targets: tuple[str, ...], config: Path, scale: str | None, profile: Path | None, cores: int
 ) -> None:
     """What making TARGETS (all by default) still takes: jobs, time, memory and disk.
 
@@ -509,7 +526,7 @@ def estimate(
         if "/" not in target and target not in names:
             raise GrokphaseError(unknown("TARGETS", target, "target", names))
     chosen = estimation.read_profile(profile, cores)
-    planned = estimation.planned_jobs(targets or ("all",), scale, config)
+    planned = estimation.planned_jobs(targets or ("all",), settings.scale, config)
     jobs = estimation.jobs_to_do(planned, settings, chosen.cores)
     click.echo(estimation.report(jobs, chosen, machine.slowness(chosen.cores)))
 
@@ -522,13 +539,13 @@ def estimate(
     show_default=True,
     help="Configuration file; changes on top of config.yaml if it is another one.",
 )
-@click.option("--scale", default="paper", show_default=True, help="Scale to apply.")
+@click.option("--scale", help=SCALE_HELP)
 @click.option(
     "--cores",
     type=click.IntRange(min=1),
     help="Jobs that run at a time; by default those that run now.",
 )
-def status(config: Path, scale: str, cores: int | None) -> None:
+def status(config: Path, scale: str | None, cores: int | None) -> None:
     """Training jobs done, running, failed, slow, waiting and outdated at every point, and the end.
 
     Only files are read: it works beside a run, here or on a cluster.

@@ -18,11 +18,16 @@ from grokphase.configuration.experiments import (
     TeacherStudentExperiment,
 )
 from grokphase.configuration.figures import Figure
-from grokphase.configuration.messages import explain
+from grokphase.configuration.messages import explain, unknown
 from grokphase.configuration.problems import cross_problems, scale_problems
 from grokphase.errors import GrokphaseError
+from grokphase.layout import DEFAULT_SCALE
 from grokphase.parameters import is_prime
-from grokphase.specifications.aggregation import FEWEST_DRAWS, AggregationSpecification
+from grokphase.specifications.aggregation import (
+    FEWEST_DRAWS,
+    FEWEST_DRAWS_OF_A_CHAIN,
+    AggregationSpecification,
+)
 from grokphase.specifications.dataset import (
     AnyDatasetSpecification,
     DatasetSpecification,
@@ -36,7 +41,7 @@ from grokphase.specifications.theory import (
     ModularTheorySpecification,
     TheorySpecification,
 )
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import TrainingSpecification, unadjusted_draws
 
 
 class Config(BaseModel):
@@ -69,11 +74,32 @@ class Config(BaseModel):
             if one.sampler is not None and one.sampler.draws < FEWEST_DRAWS
         ]
         unselected = [
-            f"experiments.{name}.umbrella.select has no point of the sweep: no tail is sampled"
+            f"experiments.{name}.umbrella.select.{parameter}: no point of the sweep has {value:g}, "
+            "and no tail is sampled there"
             for name, one in chosen.items()
-            if isinstance(one, TeacherStudentExperiment)
-            and one.umbrella is not None
-            and not any(one.umbrella_at(point) for point in one.points())
+            if isinstance(one, TeacherStudentExperiment) and one.umbrella is not None
+            for parameter, values in one.umbrella.select.items()
+            for value in values
+            if all(getattr(point, parameter) != value for point in one.points().values())
+        ]
+        unjudged += [
+            f"experiments.{name} has one network of each dataset and sampler.draws="
+            f"{one.sampler.draws}: effective sizes take {FEWEST_DRAWS_OF_A_CHAIN} draws, or two "
+            "networks of a dataset to compare, so no point will count as converged"
+            for name, one in chosen.items()
+            if one.sampler is not None
+            and FEWEST_DRAWS <= one.sampler.draws < FEWEST_DRAWS_OF_A_CHAIN
+            and len(one.networks.starts()) == 1
+        ]
+        adjusted = [
+            f"experiments.{name}.sampler.{key} has no effect: of burn_in={one.sampler.burn_in} "
+            f"(thin={one.sampler.thin}) no draw is unadjusted; raise burn_in to "
+            f"{2 * one.sampler.thin} at least"
+            for name, one in chosen.items()
+            if one.sampler is not None
+            and not unadjusted_draws(-(-one.sampler.burn_in // one.sampler.thin))
+            for key in ("unadjusted_step_size", "unadjusted_sweeps")
+            if getattr(one.sampler, key, None) is not None
         ]
         composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"
@@ -82,11 +108,15 @@ class Config(BaseModel):
             for prime in dict.fromkeys(point.prime for point in one.points().values())
             if not is_prime(prime)
         ]
-        return outside + unjudged + unselected + composite
+        return outside + unjudged + adjusted + unselected + composite
 
     def dataset(self, experiment: str, dataset: int) -> AnyDatasetSpecification:
         """Specification of one dataset."""
-        one = self.experiments[experiment]
+        one = self._trained(experiment)
+        if dataset >= one.datasets:
+            raise GrokphaseError(
+                f"experiments.{experiment} has datasets 0 to {one.datasets - 1}, and not {dataset}"
+            )
         sizes = next(iter(one.points().values()))
         if isinstance(one, ModularAdditionExperiment):
             return PairOrderSpecification(
@@ -114,6 +144,7 @@ class Config(BaseModel):
         one = self._trained(experiment)
         assert one.sampler is not None
         sampler = one.sampler.model_dump()
+        _check_name(f"experiments.{experiment}", "point", point, one.points())
         return TrainingSpecification(
             experiment=experiment,
             seed=one.seed,
@@ -124,6 +155,7 @@ class Config(BaseModel):
             draws=sampler.pop("draws"),
             thin=sampler.pop("thin"),
             neuron_sweeps=sampler.pop("neuron_sweeps"),
+            unadjusted_sweeps=sampler.pop("unadjusted_sweeps"),
             collapsed_readout=sampler.pop("collapsed_readout"),
             kernel=sampler,
             networks=one.networks,
@@ -149,7 +181,7 @@ class Config(BaseModel):
 
     def summary(self, experiment: str) -> SummarySpecification:
         """Specification of the summary of an experiment."""
-        one = self.experiments[experiment]
+        one = self._trained(experiment)
         return SummarySpecification(
             experiment=experiment, model=one.model, points=tuple(one.points())
         )
@@ -157,6 +189,7 @@ class Config(BaseModel):
     def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
         """Specification of the theory along one line of noise values."""
         one = self.experiments[experiment]
+        _check_name(f"experiments.{experiment}", "line", line, one.slices())
         if isinstance(one, ModularAdditionExperiment):
             return ModularTheorySpecification(
                 parameters=one.slices()[line], noises=one.swept()["noise"], theory=one.theory
@@ -194,26 +227,40 @@ class Config(BaseModel):
             drawing=figure.drawing or name,
             experiment=figure.experiment,
             model=one.model,
+            noises=tuple(
+                noise
+                for noise in one.swept()["noise"]
+                if noise in (figure.select or {}).get("noise", [noise])
+            ),
             points=one.points(figure.select) if one.trains else {},
             lines=one.slices(figure.select),
             baseline_datasets=figure.baseline,
         )
 
 
-def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> Config:
-    """Validate a configuration (a mapping, or a YAML file) at one scale (default: paper).
+def _check_name(where: str, kind: str, name: str, known: Collection[str]) -> None:
+    """Raises GrokphaseError for the name of a point or line that there is not."""
+    if name not in known:
+        raise GrokphaseError(unknown(where, name, kind, known))
 
-    Raises GrokphaseError with every problem found, each naming its key.
+
+def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> Config:
+    """Validate a configuration (a mapping, or a YAML file) at one scale; by default at that which
+    it names, or at the paper's.
+
+    A key of an experiment or figure that is null is as if it were not there, and so is an
+    experiment or figure: that is how a file on top of another takes something away. Raises
+    GrokphaseError with every problem found, each naming its key.
     """
     raw = _read_whole(source) if isinstance(source, Path) else dict(source)
     scales = raw.pop("scales", None)
-    scale = scale or raw.pop("scale", None) or "paper"
+    scale = scale or raw.pop("scale", None) or DEFAULT_SCALE
     raw.pop("scale", None)
     wrong_scale = scale_problems(scales, scale, raw)
     if wrong_scale:
         raise _invalid(wrong_scale)
     assert isinstance(scales, Mapping)
-    merged = _merge(raw, {} if scales[scale] is None else scales[scale])
+    merged = _without_nulls(raw, _merge(raw, {} if scales[scale] is None else scales[scale]))
     problems: list[str] = []
     broken: set[Any] = set()
     try:
@@ -225,6 +272,23 @@ def load_config(source: Mapping[str, Any] | Path, scale: str | None = None) -> C
     if problems:
         raise _invalid(problems)
     return config
+
+
+def _without_nulls(raw: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The merged configuration without what is null, in it or in the file without its scale."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: kept(inner) for key, inner in value.items() if inner is not None}
+
+    result = dict(merged)
+    for kind in ("experiments", "figures"):
+        if isinstance(merged.get(kind), Mapping):
+            before = raw[kind] if isinstance(raw.get(kind), Mapping) else {}
+            dropped = {name for name, one in before.items() if one is None}
+            result[kind] = {k: v for k, v in kept(merged[kind]).items() if k not in dropped}
+    return result
 
 
 def _invalid(problems: list[str]) -> GrokphaseError:
@@ -251,6 +315,8 @@ def read_configuration_file(path: Path) -> dict[str, Any]:
         repeated = _repeated_keys(yaml.compose(text))
     except FileNotFoundError:
         raise GrokphaseError(f"there is no configuration file {path}") from None
+    except RecursionError:
+        raise GrokphaseError(f"{path} refers to itself by an alias (&, *)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise GrokphaseError(f"{path} cannot be read as a configuration file: {error}") from None
     except yaml.YAMLError as error:

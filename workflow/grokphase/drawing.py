@@ -122,6 +122,9 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
     def of_lines(table: str, schema: Any) -> pd.DataFrame:
         return joined(lines, results / "theory", table, schema)
 
+    def selected(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["noise"].isin(specification.noises)].reset_index(drop=True)
+
     first = next(iter(lines.values()))
     if isinstance(first, ModularAddition):
         return ModularTables(
@@ -133,8 +136,8 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
             of_points("eigenvalues", modular_aggregates.EIGENVALUES),
             of_points("diagnostics", diagnostics),
             of_lines("branches", modular_theory.BRANCHES),
-            of_lines("landscapes", modular_theory.LANDSCAPES),
-            of_lines("densities", modular_theory.DENSITIES),
+            selected(of_lines("landscapes", modular_theory.LANDSCAPES)),
+            selected(of_lines("densities", modular_theory.DENSITIES)),
             of_lines("transitions", modular_theory.TRANSITIONS),
             of_lines("spectrum", modular_theory.SPECTRUM),
         )
@@ -151,9 +154,9 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
         of_points("outputs", aggregates.OUTPUTS),
         of_points("diagnostics", diagnostics),
         of_lines("branches", theory.BRANCHES),
-        of_lines("densities", theory.DENSITIES),
+        selected(of_lines("densities", theory.DENSITIES)),
         of_lines("transitions", theory.TRANSITIONS),
-        pd.concat(baseline) if baseline else theory.BASELINE.empty_table().to_pandas(),
+        selected(pd.concat(baseline)) if baseline else theory.BASELINE.empty_table().to_pandas(),
     )
 
 

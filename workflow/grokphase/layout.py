@@ -6,6 +6,8 @@ from pathlib import Path
 
 from grokphase.processor import CPU_INFORMATION
 
+DEFAULT_SCALE = "paper"
+
 
 class Layout:
     """Paths below the results of one scale, as strings that may hold Snakemake wildcards."""

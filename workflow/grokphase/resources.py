@@ -16,7 +16,7 @@ from grokphase.models.umbrella_cost import PARTICLES, PROFILE_NODES, ROTATIONS, 
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import kernels
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import EXPECTED_EVERY, TrainingSpecification
 
 MEMORY_MARGIN = 1.35
 """Memory asked for over memory expected."""
@@ -118,12 +118,9 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     options = dict(specification.kernel)
     settings = kernels.load(options.pop("kernel")).Settings(**options)
     networks = len(specification.networks.starts())
-    steps = specification.burn_in + specification.draws * specification.thin
     profiles = 0
     if specification.umbrella is not None:
         windows = len(specification.umbrella.overlaps)
-        in_window = specification.umbrella.burn_in + specification.umbrella.draws
-        steps += windows * in_window * specification.thin
         profiles = specification.draws + windows * specification.umbrella.draws
     seconds, memory = gradient(parameters)
     gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
@@ -134,13 +131,15 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         collapsed = collapsed_gradient(parameters)
         of_step = seconds + (gradients + 2) * collapsed.seconds
         memory = max(memory, collapsed.memory)
+    of_network = specification.steps_in_all * of_step
     if specification.neuron_sweeps:
         of_sweep = sweep(parameters)
-        of_step += specification.neuron_sweeps * of_sweep.seconds
+        of_network += specification.sweeps_in_all * of_sweep.seconds
         memory += of_sweep.memory
-    of_network = steps * of_step
     if isinstance(parameters, TeacherStudent):
-        densities = specification.draws if specification.neuron_sweeps else 0
+        densities = 0
+        if specification.neuron_sweeps:
+            densities = math.ceil(specification.draws / EXPECTED_EVERY)
         of_network += densities * density(parameters) + profiles * profile(parameters)
     return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 

@@ -166,10 +166,12 @@ def _train_group(
             _noise_ratios(specification),
         )
     except DivergenceError as error:
+        given = {name for name, value in specification.kernel.items() if value is not None}
         raise DivergenceError(
             f"training at {specification.point}, dataset {', '.join(map(str, group))}: {error}, "
-            f"with the sampler {specification.kernel}; choose a smaller step_size in "
-            f"experiments.{specification.experiment}.sampler"
+            f"with the sampler {specification.kernel}; choose a smaller "
+            + ("unadjusted_step_size or " if "unadjusted_step_size" in given else "")
+            + f"step_size in experiments.{specification.experiment}.sampler"
         ) from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -236,7 +238,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         def build(target: kernels.Target) -> kernels.Kernel:
             return kernel.build(target, settings, accept_all=accept_all)
 
-        return moves.with_moves(build, specification, parameters, data)
+        return moves.with_moves(build, specification, parameters, data, accept_all)
 
     def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
         return (
@@ -248,7 +250,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
     work_per_draw = per_step * specification.thin * len(specification.networks.starts())
     speed = 1.0 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED
     schedule = Schedule(
-        burn_in=-(-specification.burn_in // specification.thin),
+        burn_in=specification.burn_in_draws,
         draws=specification.draws,
         thin=specification.thin,
         block=block_size(work_per_draw * datasets / speed),

@@ -67,12 +67,29 @@ class Schedule(BaseModel):
         description="Collapsed Gibbs sweeps over the neurons after each kernel step, which create "
         "and destroy droplets; in modular_addition over the Fourier modes of every neuron.",
     )
+    unadjusted_sweeps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="The same in the first three quarters of burn-in's draws, in which every "
+        "proposal is accepted; by default as many.",
+    )
     collapsed_readout: bool = Field(
         default=False,
         strict=True,
         description="Move the input weights alone, the readouts integrated out and drawn after "
         "every kernel step; modular_addition on the full table only.",
     )
+
+    @model_validator(mode="after")
+    def _sweeps_go_on(self) -> Self:
+        if self.unadjusted_sweeps is not None and not self.neuron_sweeps:
+            raise ValueError(
+                "unadjusted_sweeps is for a sampler that sweeps: set neuron_sweeps too, or remove "
+                "it"
+            )
+        return self
 
 
 def _sampler_type() -> Any:
@@ -296,7 +313,7 @@ class TeacherStudentExperiment(BaseExperiment):
             points = self.points().values()
         except ValidationError:
             return self  # Named by the checks between the settings.
-        available = _machine_memory()
+        available = machine_memory()
         for point in points:
             need = resources.gradient(point).memory * 2**20
             if need > available:
@@ -381,14 +398,14 @@ class ModularAdditionExperiment(BaseExperiment):
         return self
 
 
-def _machine_memory() -> float:
+def machine_memory() -> float:
     """Bytes of this machine."""
     return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
 
 
 def _theory_size_problems(primes: Iterable[int], largest_diagonalised: int) -> list[str]:
     """Whether the kernel's eigenvalues [P, P], and what is diagonalised [P^2, P^2], fit."""
-    available = _machine_memory()
+    available = machine_memory()
     problems = []
     for prime in primes:
         diagonalised = prime <= largest_diagonalised
@@ -407,7 +424,7 @@ def _size_problems(
 ) -> list[str]:
     """Whether a network of these parameters fits in this machine's memory and can be planted."""
     problems = []
-    available = _machine_memory()
+    available = machine_memory()
     try:
         choose_form(point, available)
     except MemoryError as error:

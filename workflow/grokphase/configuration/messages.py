@@ -32,6 +32,16 @@ def explain(error: Any, root: type[BaseModel]) -> str:
         )
     ]
     where = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden" and "sampler" in error["loc"][-3:-1]:
+        kernel, option = map(str, error["loc"][-2:])
+        others = [
+            name for name in kernels.names() if option in kernels.load(name).Settings.model_fields
+        ]
+        if others:
+            return (
+                f"{where}: {kernel} has no such option, which is one of {', '.join(others)}; "
+                "remove it, or set it to null if another file gives it"
+            )
     if error["type"] == "extra_forbidden":
         return unknown(where, str(location[-1]), "key", _keys_beside(error["loc"], root))
     if error["type"].startswith("union_tag"):
@@ -46,9 +56,15 @@ def explain(error: Any, root: type[BaseModel]) -> str:
     if error["type"] == "value_error" and not where:
         return message
     shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
-    if isinstance(error["input"], str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", error["input"]):
+    if isinstance(error["input"], str) and re.fullmatch(
+        r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", error["input"]
+    ):
         digits, exponent = re.split("[eE]", error["input"])
-        shown += f"; YAML reads that as text: write {digits}.0e{int(exponent):+d}"
+        digits += "" if "." in digits else ".0"
+        wanted = f"{digits}e{int(exponent):+d}"
+        if error["type"].startswith("int"):
+            wanted = f"{float(error['input']):.0f}"
+        shown += f"; YAML reads that as text: write {wanted}"
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
 
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from grokphase.configuration.experiments import EXPERIMENTS
+from grokphase import resources
+from grokphase.configuration.experiments import EXPERIMENTS, machine_memory
 from grokphase.configuration.figures import figure_drawing, figure_names
 from grokphase.configuration.messages import unknown
 from grokphase.configuration.written import is_count, is_number, mapping, networks_as_written
@@ -22,13 +23,18 @@ def scale_problems(scales: Any, scale: Any, raw: Mapping[str, Any]) -> list[str]
     """What is wrong with the scales, and with the name of the one that is wanted."""
     if not isinstance(scales, Mapping):
         return ["scales: must be a mapping from names such as paper to changes"]
-    if not isinstance(scale, str) or scale not in scales:
-        return [unknown("scale", str(scale), "scale", scales)]
+    if not isinstance(scale, str):
+        return [f"scale: the name of a scale is text: write {str(scale)!r} in quotes"]
+    if scale not in scales:
+        return [unknown("scale", scale, "scale", scales)]
     where, changes = f"scales.{scale}", scales[scale]
+    if not re.fullmatch(_NAME, scale):
+        return [
+            f"{where}: a scale's name begins with a lower-case letter and has lower-case letters, "
+            "digits and _ only"
+        ]
     if changes is None:
         return []
-    if not re.fullmatch(_NAME, scale):
-        return [f"{where}: a scale's name has lower-case letters, digits and _ only"]
     if not isinstance(changes, Mapping):
         return [f"{where}: must be a mapping of changes to experiments and figures"]
     needed = {"experiments": "model", "figures": "experiment"}
@@ -56,8 +62,9 @@ def cross_problems(raw: Mapping[str, Any], broken: set[Any]) -> list[str]:
     for name, experiment in experiments.items():
         if not re.fullmatch(_NAME, str(name)) or name in RESERVED_NAMES:
             problems.append(
-                f"experiments.{name}: {name!r} cannot name an experiment; use lower-case letters, "
-                f"digits and _, and none of {', '.join(RESERVED_NAMES)}"
+                f"experiments.{name}: {name!r} cannot name an experiment; begin with a lower-case "
+                "letter, use lower-case letters, digits and _, and none of "
+                f"{', '.join(RESERVED_NAMES)}"
             )
         found = _experiment_problems(mapping(experiment))
         problems += [f"experiments.{name}: {problem}" for problem in found]
@@ -149,8 +156,8 @@ def _figure_problems(
         problems.append(unknown(where, drawing, kind, figure_names()))
     elif not re.fullmatch(_NAME, name) or name.split("_")[0] in RULES:
         problems.append(
-            f"figures.{name}: {name!r} cannot name a figure; use lower-case letters, digits and _, "
-            f"and do not begin with {', '.join(RULES)}"
+            f"figures.{name}: {name!r} cannot name a figure; begin with a lower-case letter, use "
+            f"lower-case letters, digits and _, and do not begin with {', '.join(RULES)}"
         )
     drawn = raw.get("experiment")
     if not isinstance(drawn, str):
@@ -164,6 +171,7 @@ def _figure_problems(
     if drawing in figure_names() and isinstance(model, str) and model in EXPERIMENTS:
         problems += _drawing_problems(name, drawing, drawn, experiment, selected)
     baseline, datasets = raw.get("baseline", 0), experiment.get("datasets")
+    problems += _baseline_memory_problems(name, baseline, mapping(experiment.get("parameters")))
     if baseline and experiment.get("model") == "modular_addition":
         problems.append(f"figures.{name}.baseline: only the teacher-student model has a baseline")
     others = [
@@ -196,6 +204,21 @@ def _figure_problems(
                 if value not in swept[parameter]
             ]
     return problems
+
+
+def _baseline_memory_problems(name: str, baseline: Any, fixed: Mapping[str, Any]) -> list[str]:
+    """Whether the regression that a figure asks for fits in this machine's memory."""
+    train_size: Any = fixed.get("train_size")
+    if not is_count(baseline) or not is_count(train_size):
+        return []
+    need, available = resources.baseline(train_size).memory * 2**20, machine_memory()
+    if need <= available:
+        return []
+    return [
+        f"figures.{name}.baseline: Gaussian-process regression needs {need / 2**30:.3g} GiB at "
+        f"train_size={train_size}; this machine has {available / 2**30:.2f} GiB: set it to 0, or "
+        "reduce train_size"
+    ]
 
 
 def _drawing_problems(

@@ -14,7 +14,7 @@ A model module defines, for whitened positions of one network,
 
 and the module <model>_moves how a kernel moves its networks:
 
-    with_moves              (build, specification, parameters, data) -> Kernel
+    with_moves              (build, specification, parameters, data, accept_all) -> Kernel
     expected_counts         (specification, parameters) -> the histogram expected of a network
     profiles                (specification, parameters) -> Profiles of an ensemble; both may be None
     work_per_step           multiply-adds of a step

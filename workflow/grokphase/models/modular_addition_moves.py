@@ -11,7 +11,7 @@ from grokphase.models.modular_addition import Data, ModularNetwork
 from grokphase.models.modular_cost import collapsed_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.kernels import Kernel, Target
-from grokphase.sampling.sweeps import Swept, followed_by_sweeps
+from grokphase.sampling.sweeps import Swept, followed_by_sweeps, repeated, sweeps_per_step
 from grokphase.specifications.training import TrainingSpecification
 
 
@@ -20,8 +20,12 @@ def with_moves(
     specification: TrainingSpecification,
     parameters: ModularAddition,
     data: Data,
+    accept_all: jax.Array,
 ) -> Kernel:
-    """The kernel that `build` makes for the posterior, with the specification's sweeps."""
+    """The kernel that `build` makes for the posterior, with the specification's sweeps.
+
+    accept_all : whether this is the unadjusted part of burn-in, which may sweep more often.
+    """
 
     def sweep(key: jax.Array, position: ModularNetwork) -> Swept:
         return mode_sweep.sweep(key, position, parameters, data)
@@ -30,7 +34,9 @@ def with_moves(
         built = collapsed_readout.with_collapsed_readout(build, parameters, data)
     else:
         built = build(modular_addition.target(parameters, data))
-    return followed_by_sweeps(built, specification.neuron_sweeps, sweep)
+    if not specification.neuron_sweeps:
+        return built
+    return followed_by_sweeps(built, repeated(sweep, sweeps_per_step(specification, accept_all)))
 
 
 def expected_counts(specification: TrainingSpecification, parameters: ModularAddition) -> None:
@@ -49,4 +55,5 @@ def work_per_step(
     if specification.collapsed_readout:
         of_gradient = collapsed_cost(parameters).operations / 2
     of_sweep = sweep_cost(parameters).operations / 2
-    return gradients * of_gradient + specification.neuron_sweeps * of_sweep
+    sweeps = specification.sweeps_in_all / specification.steps_in_all
+    return gradients * of_gradient + sweeps * of_sweep

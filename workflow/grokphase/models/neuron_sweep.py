@@ -228,9 +228,9 @@ def sweep(
     position: Position,
     parameters: TeacherStudent,
     data: Data,
-    sweeps: int = 1,
+    sweeps: int | jax.Array = 1,
 ) -> Swept:
-    """Visit every neuron once, or so many times, one neuron after the other.
+    """Visit every neuron once, or so many times (at least one), one neuron after the other.
 
     The perpendicular weights do not change, so that all sweeps share their products with the
     inputs, and the residual.
@@ -292,8 +292,8 @@ def sweep(
     shape = (parameters.width,)
     stiffness = jnp.zeros(shape).at[TAGGED].set(data.stiffness)
 
-    def one_sweep(state: tuple[jax.Array, ...], number: jax.Array) -> tuple[Any, jax.Array]:
-        residual, overlap, readout = state
+    def one_sweep(number: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        residual, overlap, readout, acceptance = state
         keys = jax.random.split(jax.random.fold_in(key, number), 4)
         cell_key, place_key, accept_key, readout_key = keys
         residual, (overlap, readout, accepted) = jax.lax.scan(
@@ -311,16 +311,16 @@ def sweep(
                 jax.random.normal(readout_key, shape),
             ),
         )
-        return (residual, overlap, readout), accepted.mean()
+        return residual, overlap, readout, acceptance + accepted.mean()
 
-    start = (_residual(along, (perpendicular, overlap, readout), data), overlap, readout)
-    (residual, new_overlap, new_readout), accepted = jax.lax.scan(
-        one_sweep, start, jnp.arange(sweeps)
+    residual = _residual(along, (perpendicular, overlap, readout), data)
+    residual, new_overlap, new_readout, acceptance = jax.lax.fori_loop(
+        0, sweeps, one_sweep, (residual, overlap, readout, jnp.zeros(()))
     )
     shift = (new_overlap - overlap) / scale.weights
     return Swept(
         Position(new_readout / scale.readout, position.weights + shift[:, None] * data.teacher),
-        accepted.mean(),
+        acceptance / sweeps,
         0.5 * jnp.vdot(residual, residual) / data.noise
         + spring_energy(new_overlap[TAGGED], data.stiffness, data),
     )

@@ -11,7 +11,7 @@ from grokphase.models.umbrella_cost import PROFILE_NODES, overlap_deviation
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Profiles
 from grokphase.sampling.kernels import Kernel, Target
-from grokphase.sampling.sweeps import Swept, followed_by_sweeps
+from grokphase.sampling.sweeps import Swept, followed_by_sweeps, sweeps_per_step
 from grokphase.specifications.training import TrainingSpecification
 
 
@@ -20,21 +20,29 @@ def with_moves(
     specification: TrainingSpecification,
     parameters: TeacherStudent,
     data: Data,
+    accept_all: jax.Array,
 ) -> Kernel:
-    """The kernel that `build` makes for the posterior, with the specification's sweeps."""
+    """The kernel that `build` makes for the posterior, with the specification's sweeps.
+
+    accept_all : whether this is the unadjusted part of burn-in, which may sweep more often.
+    """
     target = teacher_student.target(parameters, data)
     if specification.umbrella and specification.umbrella.overlaps:
         target = umbrella.with_spring(target, parameters, data)
-    return with_sweeps(build(target), specification.neuron_sweeps, parameters, data)
+    return with_sweeps(build(target), sweeps_per_step(specification, accept_all), parameters, data)
 
 
-def with_sweeps(kernel: Kernel, sweeps: int, parameters: TeacherStudent, data: Data) -> Kernel:
-    """The kernel with so many sweeps over the neurons after each of its steps."""
+def with_sweeps(
+    kernel: Kernel, sweeps: int | jax.Array, parameters: TeacherStudent, data: Data
+) -> Kernel:
+    """The kernel with so many sweeps over the neurons after each of its steps; itself for none."""
+    if isinstance(sweeps, int) and sweeps == 0:
+        return kernel
 
     def all_sweeps(key: jax.Array, position: Position) -> Swept:
         return neuron_sweep.sweep(key, position, parameters, data, sweeps)
 
-    return followed_by_sweeps(kernel, min(sweeps, 1), all_sweeps)
+    return followed_by_sweeps(kernel, all_sweeps)
 
 
 def expected_counts(
@@ -77,4 +85,4 @@ def work_per_step(
         parameters
     )
     of_kernel = gradients * teacher_student.work_per_gradient(parameters)
-    return of_kernel + specification.neuron_sweeps * of_sweep
+    return of_kernel + specification.sweeps_in_all / specification.steps_in_all * of_sweep

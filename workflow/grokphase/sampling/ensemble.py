@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from grokphase.errors import DivergenceError
 from grokphase.sampling.kernels import Kernel, Position, State
 from grokphase.sampling.random_keys import fold_in_name
+from grokphase.specifications.training import EXPECTED_EVERY, unadjusted_draws
 from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
 
 
 class Schedule(NamedTuple):
     """`burn_in` draws are discarded, then `draws` are recorded; a draw is `thin` kernel steps.
 
-    In the first `unadjusted` draws every proposal is accepted: far from equilibrium the energy
-    error of a step is systematic, and a chain could reject every proposal. The last quarter of
-    burn-in is adjusted like the recorded draws, so that these do not begin in the distribution of a
-    kernel with discretisation error.
+    In the first `unadjusted` draws every proposal is accepted.
 
     Then come `windows` of a changed posterior, if there are any, each of which discards
     `window_burn_in` draws and records the profiles of `window_draws`.
@@ -48,7 +46,7 @@ class Schedule(NamedTuple):
 
     @property
     def unadjusted(self) -> int:
-        return 3 * self.burn_in // 4
+        return unadjusted_draws(self.burn_in)
 
     def phase(self, done: int) -> "Phase":
         """The phase to which draw number `done` belongs."""
@@ -107,8 +105,8 @@ class Ensemble(NamedTuple):
     acceptance : [datasets, networks, 2], summed over recorded draws: Metropolis acceptance
         probability, and share of the moves of sweeps that were accepted (nan without sweeps).
     counts : [datasets, networks, bins] of the order parameters, summed over recorded draws.
-    expected_counts : the same as expected from conditional densities; [datasets, networks, 0]
-        where there are none.
+    expected_counts : the same as expected from conditional densities, of one in EXPECTED_EVERY
+        draws; [datasets, networks, 0] where there are none.
     profiles : [datasets, networks, recorded draws, length], those of the windows at the end;
         [datasets, networks, 0, 0] where there are none.
     window_acceptance : [datasets, networks], Metropolis acceptance probability summed over the
@@ -254,8 +252,9 @@ class Sampler:
                     numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
                     state, accepted = jax.lax.scan(one_step, state, numbers)
                     if expected_counts:
+                        left = schedule.burn_in + schedule.draws - (first + row)
                         expected = expected + jax.lax.cond(
-                            counted,
+                            counted & ((left - 1) % EXPECTED_EVERY == 0),
                             lambda: expected_counts(state.position, data),
                             lambda: jnp.zeros(counting.bins),
                         )
@@ -323,7 +322,13 @@ class Sampler:
         )
 
     def advance(
-        self, keys: jax.Array, state: State, first: int, count: int, data: Any
+        self,
+        keys: jax.Array,
+        state: State,
+        first: int,
+        count: int,
+        data: Any,
+        accept_all: bool = False,
     ) -> tuple[State, tuple[jax.Array, ...]]:
         """`count` recorded draws, the first of number `first`, from a state, which is consumed.
 
@@ -332,8 +337,10 @@ class Sampler:
         counts and expected counts [datasets, networks, bins], and profiles [datasets, networks,
         block, length].
         """
-        no, yes = jnp.asarray(False), jnp.asarray(True)
-        return self._advance(keys, state, data, first, count, None, no, yes, yes)
+        yes = jnp.asarray(True)
+        return self._advance(
+            keys, state, data, first, count, None, jnp.asarray(accept_all), yes, yes
+        )
 
     def run(
         self,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grokphase.sampling.kernels import Info, Kernel, Position, State
+from grokphase.specifications.training import TrainingSpecification
 
 
 class Swept(NamedTuple):
@@ -21,30 +22,43 @@ class Swept(NamedTuple):
     potential: jax.Array | None = None
 
 
-def followed_by_sweeps(
-    kernel: Kernel, sweeps: int, sweep: Callable[[jax.Array, Position], Swept]
-) -> Kernel:
-    """The kernel with so many sweeps after each of its steps; the kernel itself for none.
+Sweep = Callable[[jax.Array, Position], Swept]
+"""(key, position) -> Swept, one sweep or several; leaves a posterior invariant."""
 
-    sweep : (key, position) -> Swept; leaves the kernel's posterior invariant.
-    """
-    if sweeps == 0:
-        return kernel
+
+def repeated(sweep: Sweep, sweeps: int | jax.Array) -> Sweep:
+    """So many sweeps, at least one, as a single one that does not know its potential."""
+
+    def all_sweeps(key: jax.Array, position: Position) -> Swept:
+        def one_sweep(number: jax.Array, carry: tuple[Position, jax.Array]) -> Any:
+            position, acceptance = carry
+            swept = sweep(jax.random.fold_in(key, number), position)
+            return swept.position, acceptance + swept.acceptance
+
+        start = (position, jnp.zeros(()))
+        position, acceptance = jax.lax.fori_loop(0, sweeps, one_sweep, start)
+        return Swept(position, acceptance / sweeps)
+
+    return all_sweeps
+
+
+def followed_by_sweeps(kernel: Kernel, sweep: Sweep) -> Kernel:
+    """The kernel with a sweep, which leaves its posterior invariant, after each of its steps."""
 
     def step(key: jax.Array, state: State) -> tuple[State, Info]:
         step_key, sweep_key = jax.random.split(key)
         state, info = kernel.step(step_key, state)
-
-        def one_sweep(position: Position, number: jax.Array) -> tuple[Position, Any]:
-            swept = sweep(jax.random.fold_in(sweep_key, number), position)
-            return swept.position, (swept.acceptance, swept.potential)
-
-        position, (acceptance, potentials) = jax.lax.scan(
-            one_sweep, state.position, jnp.arange(sweeps)
-        )
-        state = kernel.init(position)
-        if potentials is not None:
-            state = state._replace(potential=potentials[-1])
-        return state, info._replace(sweep_acceptance=acceptance.mean())
+        swept = sweep(sweep_key, state.position)
+        state = kernel.init(swept.position)
+        if swept.potential is not None:
+            state = state._replace(potential=swept.potential)
+        return state, info._replace(sweep_acceptance=swept.acceptance)
 
     return Kernel(kernel.init, step)
+
+
+def sweeps_per_step(specification: TrainingSpecification, accept_all: jax.Array) -> int | jax.Array:
+    """Sweeps after a step; `accept_all` tells whether it belongs to the unadjusted part of
+    burn-in."""
+    usual, unadjusted = specification.neuron_sweeps, specification.unadjusted_sweeps
+    return usual if unadjusted is None else jnp.where(accept_all, unadjusted, usual)

@@ -11,6 +11,7 @@ class FigureSpecification(BaseModel):
     drawing : the module of grokphase.figures that draws it.
     points : point name -> parameters, for the sampled networks; empty if there are none.
     lines : line name -> parameters, for the theory; their noise is not used.
+    noises : noises of the sweep that are drawn.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -21,4 +22,5 @@ class FigureSpecification(BaseModel):
     model: str
     points: dict[str, Parameters]
     lines: dict[str, Parameters]
+    noises: tuple[float, ...]
     baseline_datasets: int = Field(ge=0)

@@ -1,6 +1,6 @@
 """Training: the networks of one point of a sweep, on a range of datasets."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,14 +91,48 @@ class Umbrella(BaseModel):
     draws: PositiveCount = Field(default=4, description="Draws recorded in each window.")
 
 
+EXPECTED_EVERY = 2
+"""Recorded draws per one whose expected counts are computed, the last one among them: successive
+draws have nearly the same, and at d=150, N=700, n=3000 they take a third as long as a draw."""
+
+
+def unadjusted_draws(burn_in: int) -> int:
+    """Draws of so many of burn-in, the first three quarters, in which every proposal is accepted.
+
+    Far from equilibrium the energy error of a step is systematic, and a chain could reject every
+    proposal. The last quarter is adjusted like the recorded draws, so that these do not begin in
+    the distribution of a kernel with discretisation error.
+
+    Longer steps and more sweeps in this part bring both starts together sooner. At the paper's
+    size, at six points from noise 0.1 to 0.3, ten datasets each, the four draws after burn-in were
+    compared with 16 long ones of the same datasets: differences of f.H1, f.H3 and q^2, and gaps
+    between the starts, in their standard errors (root mean squares), and time of a network:
+
+        burn-in, unadjusted         adjusted and draws      difference   gap    time
+        3 of 5: 0.33 x 6, 2 sweeps  0.33 x 6, 2 sweeps         1.4       2.6      1
+        3 of 5: 0.5 x 4, 2 sweeps   0.33 x 4, 2 sweeps         1.4       2.4     0.79
+        4 of 4: 0.5 x 4, 2 sweeps   0.33 x 4, 1 sweep          1.5       1.4     0.66
+        3 of 4: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep          1.5       1.4     0.70
+        3 of 5: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep          1.2       1.3     0.78
+        3 of 4: 0.5 x 6, 3 sweeps   0.33 x 4, 1 sweep          2.2       0.7     0.75
+        4 of 6: 0.4 x 4, 1 sweep    0.4 x 4, 1 sweep           2.6       2.5     0.78
+
+    (steps of a trajectory x their number; standard errors within a tenth of one another, a sixth
+    more in the third row).
+    """
+    return 3 * burn_in // 4
+
+
 class TrainingSpecification(BaseModel):
     """Everything that decides the trajectories of the networks at one point of a sweep.
 
-    `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps
-    and then records `draws` draws, `thin` kernel steps apart. Every kernel step is followed by
-    `neuron_sweeps` collapsed Gibbs sweeps (grokphase.models.neuron_sweep, of modular addition
-    grokphase.models.mode_sweep). With `collapsed_readout` the kernel moves the input weights alone,
-    the readouts integrated out (grokphase.models.collapsed_readout, modular addition only).
+    `kernel` holds the kernel's name and its settings. The ensemble discards `burn_in` kernel steps,
+    rounded up to whole draws, and then records `draws` draws, `thin` kernel steps apart. Every
+    kernel step is followed by `neuron_sweeps` collapsed Gibbs sweeps
+    (grokphase.models.neuron_sweep, of modular addition grokphase.models.mode_sweep), in the
+    unadjusted part of burn-in by `unadjusted_sweeps` if that is given. With `collapsed_readout` the
+    kernel moves the input weights alone, the readouts integrated out
+    (grokphase.models.collapsed_readout, modular addition only).
     `umbrella` says how the tail of the overlap's density is sampled, None that it is not
     (teacher-student only).
     """
@@ -108,15 +142,36 @@ class TrainingSpecification(BaseModel):
     experiment: str
     seed: int = Field(ge=0)
     point: str
-    model: str
+    model: Literal["teacher_student", "modular_addition"]
     parameters: Parameters
     kernel: dict[str, Any]
     burn_in: int = Field(ge=0)
     draws: PositiveCount
     thin: PositiveCount
     neuron_sweeps: int = Field(default=0, ge=0)
+    unadjusted_sweeps: int | None = Field(default=None, ge=1)
     collapsed_readout: bool = False
     networks: Networks
     planted: PlantedStart | PlantedWaves
     annealing: Annealing | None = None
     umbrella: Umbrella | None = None
+
+    @property
+    def burn_in_draws(self) -> int:
+        """Draws of burn-in: whole ones, of `thin` steps each."""
+        return -(-self.burn_in // self.thin)
+
+    @property
+    def steps_in_all(self) -> int:
+        """Kernel steps of a network, those in windows included."""
+        draws = self.burn_in_draws + self.draws
+        if self.umbrella is not None:
+            draws += len(self.umbrella.overlaps) * (self.umbrella.burn_in + self.umbrella.draws)
+        return draws * self.thin
+
+    @property
+    def sweeps_in_all(self) -> int:
+        """Sweeps of a network, those in windows included."""
+        more = (self.unadjusted_sweeps or self.neuron_sweeps) - self.neuron_sweeps
+        unadjusted = unadjusted_draws(self.burn_in_draws) * self.thin
+        return self.steps_in_all * self.neuron_sweeps + unadjusted * more

@@ -40,7 +40,7 @@ MODEL_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
 
 overlap_counts [FINE_BINS + 2] : neurons counted per fine bin of q.
 expected_overlap_counts [FINE_BINS + 2] : the same as expected from the conditional density of every
-    neuron (grokphase.models.neuron_sweep); empty without sweeps.
+    neuron (grokphase.models.neuron_sweep), of every second draw; empty without sweeps.
 overlap_profiles [draws, nodes], flat : profiles of the recorded draws and then of those of every
     window (grokphase.models.umbrella); empty where none are computed.
 power_counts [POWER_BINS^2 + 1] : modes of neurons counted per bin of (sqrt A, sqrt B).

@@ -35,13 +35,18 @@ exact; only the acceptance could suffer. It does not: the energy errors of the t
 change by 0.06 (noise 0.25) and 0.18 (noise 0.1) of a nat, beside deviations of 0.5 and 1.6 (factors
 in TF32: 0.007 and 0.04).
 
+In burn-in, while every proposal is accepted, a step of ``unadjusted_step_size`` can be longer: its
+energy error rejects nothing there, and the adjusted steps that follow remove most of what it leaves
+(see grokphase.specifications.training.unadjusted_draws, with what is left).
+
 Sources: Neal, Handbook of MCMC ch. 5 (2011), sections 5.5.1 (splitting) and 5.5.5
 (trajectories of an approximate energy, accepted by the exact one); Beskos, Pinski, Sanz-Serna
 and Stuart, Stochastic Processes and their Applications 121, 2201 (2011); Blanes, Casas and
 Sanz-Serna, SIAM Journal on Scientific Computing 36, A1556 (2014), section 4 (two stages).
 """
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,18 +57,24 @@ OUTER_KICK = {"leapfrog": 0.25, "two_stage": 0.21178}
 """b: the first kick of a pair of repetitions, in units of the pair's duration 2h."""
 
 
+Angle = Annotated[Positive, Field(lt=math.pi)]
+
+
 class Settings(KernelSettings):
     """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions, even if they
     come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact;
-    force_precision: of the factors of the products in the gradient, where the processor gains."""
+    force_precision: of the factors of the products in the gradient, where the processor gains;
+    unadjusted_step_size: h in the part of burn-in in which every proposal is accepted, by default
+    the same."""
 
-    step_size: Positive
+    step_size: Angle
     leapfrog_steps: PositiveCount
     jitter: float = Field(default=0.1, ge=0, lt=1, strict=True)
     length_spread: float = Field(default=0.5, ge=0, lt=1, strict=True)
     metropolis: bool = Field(default=True, strict=True)
     integrator: Literal["leapfrog", "two_stage"] = "leapfrog"
     force_precision: Literal["float32", "bfloat16"] = "float32"
+    unadjusted_step_size: Angle | None = None
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> "Settings":
@@ -99,6 +110,9 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
     from grokphase.sampling import tree
 
+    step_size: Any = settings.step_size
+    if settings.unadjusted_step_size is not None:
+        step_size = jnp.where(accept_all, settings.unadjusted_step_size, step_size)
     force = target.approximate_gradient if settings.approximate_forces else None
     approximate = force is not None
 
@@ -124,7 +138,7 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         momentum_key, uniform_key = jax.random.split(key)
         momentum = tree.standard_normal(momentum_key, state.position)
         of_step, of_length, of_acceptance = jax.random.uniform(uniform_key, (3,))
-        h = settings.step_size * (1 + settings.jitter * (2 * of_step - 1))
+        h = step_size * (1 + settings.jitter * (2 * of_step - 1))
         cosine, sine = jnp.cos(h), jnp.sin(h)
         together = 2 if settings.integrator == "two_stage" else 1
         most = int(settings.length_spread * settings.leapfrog_steps) // together
