@@ -117,7 +117,7 @@ def training_of(
     )
 
 
-def measure(size: tuple[Any, ...], slowness: float) -> str:
+def measure(size: tuple[Any, ...], slowness: resources.Slowness) -> str:
     """Train one size on a machine of this slowness; its row of the table."""
     experiment, scale, parameters, _, datasets = size
     config = load_config(ROOT / "config.yaml", scale)
@@ -157,8 +157,8 @@ def main() -> None:
     print(
         f"Written by `python benchmarks/resources.py`, {AT_A_TIME} jobs at a time: seconds and "
         "peak memory (MiB) beside what the model expects and what a job asks for, on a machine "
-        f"{slowness:.2f} times as slow as the one that the constants were measured on. What is "
-        "expected takes that into account, as requests on a cluster do.\n"
+        f"{slowness.work:.2f} times as slow as the one that the constants were measured on. What "
+        "is expected takes that into account, as requests on a cluster do.\n"
     )
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     with ThreadPool(AT_A_TIME) as pool:

@@ -195,12 +195,12 @@ def slowness():
     scheduler there holds a job to the time that it asks for.
     """
     if workflow.local_exec or not workflow.is_main_process:
-        return 1.0
+        return resources.Slowness()
     try:
         return machine.slowness(2)
     except GrokphaseError as error:
         print(f"Warning: {error}; times are those of the reference", file=sys.stderr)
-        return 1.0
+        return resources.Slowness()
 
 
 def training_resources(wildcards):

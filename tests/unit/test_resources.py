@@ -50,7 +50,8 @@ def test_measured_jobs_fit_and_none_asks_for_twice_what_it_uses(monkeypatch):
     spec = importlib.util.spec_from_file_location("measured_resources", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    slowness = float(re.search(r"a machine ([\d.]+) times as slow", TABLE.read_text())[1])
+    work = float(re.search(r"a machine ([\d.]+) times as slow", TABLE.read_text())[1])
+    slowness = resources.Slowness(work)
     rows = re.findall(r"^\| \w+ \|.*\|$", TABLE.read_text(), re.M)
     cells = [[float(x) for x in re.findall(r"\| ([\d.]+) (?=\|)", row)] for row in rows]
     measured = [row for row in cells if row]
@@ -67,10 +68,12 @@ def test_measured_jobs_fit_and_none_asks_for_twice_what_it_uses(monkeypatch):
         assert seconds < 60 * resources.time_request(expected.seconds, 1) < 2 * seconds, size
 
 
-def test_a_slow_machine_takes_longer_to_sample_but_not_to_start():
-    expected = resources.Resources(resources.TRAINING_START + 100.0, 500.0)
-    assert resources.on_machine(expected, 3.0) == (resources.TRAINING_START + 300.0, 500.0)
-    assert resources.on_machine(resources.Resources(1.0, 500.0), 3.0).seconds >= 1.0
+def test_a_slow_machine_takes_longer_to_sample_and_to_start():
+    start = resources.TRAINING_START
+    expected = resources.Resources(start + 100.0, 500.0)
+    found = resources.on_machine(expected, resources.Slowness(3.0, 2.0))
+    assert found == (2 * start + 300.0, 500.0)
+    assert resources.on_machine(expected, resources.Slowness()) == expected
 
 
 def test_a_machine_that_cannot_be_measured_is_said_in_words(monkeypatch):
@@ -110,32 +113,40 @@ def test_the_first_jobs_of_an_experiment_compile_its_programs(tmp_path, monkeypa
 
     def seconds():
         jobs = estimation.jobs_to_do(planned, config, workers=2)
-        return [job.needs.seconds for job in jobs if job.stage == "train"]
+        return [job.compilation for job in jobs if job.stage == "train"]
 
-    first, second, third = seconds()
-    assert first == second == third + resources.compilation(config.training(name, point))
+    expected = resources.compilation(config.training(name, point))
+    assert expected > 0
+    assert seconds() == [expected, expected, 0]
     shard = Path(Layout("quick").shard(name, point, "0-9"))
     shard.parent.mkdir(parents=True)
     shard.touch()
-    assert seconds() == [third] * 3
+    assert seconds() == [0, 0, 0]
 
 
-def test_training_scales_with_the_slowness_of_the_machine():
-    """Not its start, nor other stages."""
-    jobs = [estimation.Job(stage, resources.Resources(10.0, 400.0), 1.0)
+def test_times_scale_with_the_slowness_of_the_machine():
+    """What training computes in one way; compilation, all starts and other stages in another."""
+    jobs = [estimation.Job(stage, resources.Resources(10.0, 400.0), 1.0, 5.0 * (stage == "train"))
             for stage in ("dataset", "train", "figure")]  # fmt: skip
-    once, twice = (estimation.estimate(jobs, estimation.Profile(cores=2), x) for x in (1.0, 2.0))
+    profile, slowness = estimation.Profile(cores=2), resources.Slowness
+    once = estimation.estimate(jobs, profile)
     work = 10.0 - resources.TRAINING_START
     assert work > 0
+    twice = estimation.estimate(jobs, profile, slowness(work=2.0))
     assert twice.core_seconds == pytest.approx(once.core_seconds + work)
     assert twice.wall_seconds == pytest.approx(once.wall_seconds + work)
     assert twice[2:] == once[2:]
+    later = estimation.estimate(jobs, profile, slowness(start=2.0))
+    assert later.core_seconds == pytest.approx(2 * once.core_seconds - work)
+    assert later.wall_seconds == pytest.approx(2 * once.wall_seconds - work)
+    assert later[2:] == once[2:]
 
 
 def test_the_machine_is_measured_within_seconds():
     """By an order of magnitude, for other work disturbs it; one process, and one on every core."""
-    assert 0.02 < machine.slowness() < 50
-    assert 0.02 < machine.slowness(1000) < 50
+    for found in (machine.slowness(), machine.slowness(1000)):
+        assert 0.02 < found.work < 50
+        assert 0.1 < found.start < 20
 
 
 @pytest.mark.parametrize(

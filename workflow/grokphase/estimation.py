@@ -41,12 +41,16 @@ ON_CLUSTER = ("train", "baseline")
 """Stages that are submitted; the others run where Snakemake runs."""
 
 
+REFERENCE = resources.Slowness()
+
+
 class Job(NamedTuple):
-    """One job still to do: its stage and what it needs."""
+    """One job still to do: its stage and what it needs, beside what it compiles in seconds."""
 
     stage: str
     needs: resources.Resources
     disk: float
+    compilation: float = 0.0
 
 
 class Profile(NamedTuple):
@@ -167,9 +171,8 @@ def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: in
                 compiling[name] = 0 if _has_shard(config, name) else workers
             if compiling[name]:
                 compiling[name] -= 1
-                compilation = resources.compilation(config.training(name, one["point"]))
-                seconds = job.needs.seconds + compilation
-                job = job._replace(needs=job.needs._replace(seconds=seconds))
+                specification = config.training(name, one["point"])
+                job = job._replace(compilation=resources.compilation(specification))
         found.append(job)
     return found
 
@@ -183,13 +186,16 @@ def _has_shard(config: Config, name: str) -> bool:
     )
 
 
-def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estimate:
-    """Totals of these jobs on cores that take `slowness` times what the model expects of training.
+def estimate(
+    jobs: list[Job], profile: Profile, slowness: resources.Slowness = REFERENCE
+) -> Estimate:
+    """Totals of these jobs on cores of this slowness.
 
-    What other jobs do, imports for the most part, is taken as it was measured. The wall-clock time
-    is that of filling free cores, the longest job first; a queue's waiting time is not in it.
+    What other jobs than training do is imports for the most part. The wall-clock time is that of
+    filling free cores, the longest job first; a queue's waiting time is not in it.
     """
     jobs = [_on_cores(job, slowness) for job in jobs]
+    of_job = slowness.start * JOB_SECONDS
     local: list[Job] = []
     remote: dict[str, list[Job]] = {}
     for job in jobs:
@@ -197,11 +203,11 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
             remote.setdefault(job.stage, []).append(job)
         else:
             local.append(job)
-    started = START_SECONDS if jobs else 0.0
+    started = slowness.start * START_SECONDS if jobs else 0.0
     wall, submissions = started, 0
     here = profile.local_cores if profile.cluster else profile.cores
     for stages in SIDE_BY_SIDE:
-        times = [job.needs.seconds + JOB_SECONDS for job in local if job.stage in stages]
+        times = [job.needs.seconds + of_job for job in local if job.stage in stages]
         wall += makespan(times, here)
     for stage in ON_CLUSTER:
         members = sorted(remote.get(stage, []), key=lambda job: -job.needs.seconds)
@@ -211,7 +217,7 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
         spans = [makespan([j.needs.seconds for j in g], profile.cores) for g in groups]
         wall += makespan([span + SUBMISSION_SECONDS for span in spans], profile.jobs)
     return Estimate(
-        started + sum(job.needs.seconds + JOB_SECONDS for job in jobs),
+        started + sum(job.needs.seconds + of_job for job in jobs),
         wall,
         max((job.needs.memory for job in jobs), default=0.0),
         sum(job.disk for job in jobs),
@@ -219,11 +225,13 @@ def estimate(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> Estima
     )
 
 
-def _on_cores(job: Job, slowness: float) -> Job:
-    """The job on cores that take `slowness` times what the resource model expects of training."""
-    if job.stage != "train":
-        return job
-    return job._replace(needs=resources.on_machine(job.needs, slowness))
+def _on_cores(job: Job, slowness: resources.Slowness) -> Job:
+    """The job with what it needs on cores of this slowness, compilation included."""
+    needs = job.needs._replace(seconds=slowness.start * job.needs.seconds)
+    if job.stage == "train":
+        needs = resources.on_machine(job.needs, slowness)
+    seconds = needs.seconds + slowness.start * job.compilation
+    return job._replace(needs=needs._replace(seconds=seconds), compilation=0.0)
 
 
 def makespan(times: Iterable[float], workers: int) -> float:
@@ -241,7 +249,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def report(jobs: list[Job], profile: Profile, slowness: float = 1.0) -> str:
+def report(jobs: list[Job], profile: Profile, slowness: resources.Slowness = REFERENCE) -> str:
     """The estimate as text, one line for each quantity, times with their error."""
     total = estimate(jobs, profile, slowness)
     counts = {stage: sum(job.stage == stage for job in jobs) for stage in STAGE_ORDER}

@@ -35,8 +35,14 @@ _ONE_THREAD = {
 }
 
 
-def measure() -> float:
-    """Processor time of a gradient and the sweeps of the reference network, in this process."""
+START_SECONDS = 3.8
+"""Processor time until `measure` has computed once, imports and compilation, on the reference: what
+an older machine took, 6.3 to 7.0 s, less the factor of 1.75 by which its quick runs took longer."""
+
+
+def measure() -> tuple[float, float]:
+    """Processor time of a gradient and the sweeps of the reference network, in this process, and of
+    the process until it had computed them once."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -69,21 +75,22 @@ def measure() -> float:
         return time.process_time() - begin
 
     timed()
+    started = time.process_time()
     end = time.monotonic() + MEASURED_SECONDS
     rounds = [timed()]
     while time.monotonic() < end:
         rounds.append(timed())
-    return sorted(rounds)[len(rounds) // 2]
+    return sorted(rounds)[len(rounds) // 2], started
 
 
-def slowness(processes: int = 1) -> float:
+def slowness(processes: int = 1) -> resources.Slowness:
     """Time on a core of this machine over that expected by grokphase.resources.
 
     The mean of so many processes at the same time, at most one for each core and MOST_PROCESSES:
     cores that work together are slower than one alone, by a third where two of them are threads of
     one. Raises GrokphaseError if they fail.
     """
-    command = [sys.executable, "-c", f"from {__name__} import measure; print(measure())"]
+    command = [sys.executable, "-c", f"from {__name__} import measure; print(*measure())"]
     count = max(1, min(processes, len(os.sched_getaffinity(0)), MOST_PROCESSES))
     running = [
         subprocess.Popen(
@@ -98,4 +105,5 @@ def slowness(processes: int = 1) -> float:
         )
     of_sweeps = SWEEPS * resources.sweep(PARAMETERS).seconds
     expected = resources.gradient(PARAMETERS).seconds + of_sweeps
-    return sum(map(float, outputs)) / count / expected
+    works, starts = zip(*(map(float, output.split()) for output in outputs), strict=True)
+    return resources.Slowness(sum(works) / count / expected, sum(starts) / count / START_SECONDS)

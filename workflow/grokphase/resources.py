@@ -105,6 +105,14 @@ SECONDS = {
 """Processor time of the jobs of the other stages."""
 
 
+class Slowness(NamedTuple):
+    """Time on a core of a machine over that on the reference: of what training computes, and of
+    `start`, imports and compilation."""
+
+    work: float = 1.0
+    start: float = 1.0
+
+
 class Resources(NamedTuple):
     """What a job needs: `seconds` of processor time on one core, `memory` in MiB."""
 
@@ -207,14 +215,11 @@ def compilation(specification: TrainingSpecification) -> float:
     return seconds * (COMPILATION_FOR_LONG_WORK if long else 1.0)
 
 
-def on_machine(expected: Resources, slowness: float) -> Resources:
-    """Resources of a training job on a machine that takes `slowness` times what is expected.
-
-    Imports and compilation are taken as they were measured: they take as long on machines whose
-    matrix products differ by a factor of three.
-    """
+def on_machine(expected: Resources, slowness: Slowness) -> Resources:
+    """Resources of a training job on a machine of this slowness."""
     work = max(0.0, expected.seconds - TRAINING_START)
-    return expected._replace(seconds=TRAINING_START + slowness * work)
+    seconds = slowness.start * TRAINING_START + slowness.work * work
+    return expected._replace(seconds=seconds)
 
 
 def time_request(expected: float, attempt: int) -> int:
