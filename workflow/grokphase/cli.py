@@ -20,7 +20,6 @@ from grokphase.errors import GrokphaseError
 from grokphase.layout import (
     AGGREGATES,
     AGGREGATION_STAGES,
-    DEFAULT_SCALE,
     FIGURE_SUFFIXES,
     THEORY_STAGES,
     THEORY_TABLES,
@@ -172,7 +171,7 @@ def dataset(
         wanted = settings.dataset(experiment, dataset)
     else:
         wanted = _parse(AnyDatasetSpecification, specification)
-    where = Layout(scale or DEFAULT_SCALE).dataset(wanted.experiment, wanted.dataset)
+    where = Layout(scale).dataset(wanted.experiment, wanted.dataset)
     write_dataset(wanted, output or Path(where))
 
 
@@ -232,7 +231,7 @@ def train(
       grokphase train --scale quick --experiment teacher_student \\
           --point noise~0.25/cubic_strength~-0.3 --datasets 0-0
     """
-    _configure_jax(threads, Path(Layout(scale or DEFAULT_SCALE).root))
+    _configure_jax(threads, Path(Layout(scale).root))
     from grokphase import provenance
     from grokphase.sampling import kernels
     from grokphase.training import train as run
@@ -251,7 +250,7 @@ def train(
     kernel = wanted.kernel.get("kernel")
     if kernel not in kernels.names():
         raise GrokphaseError(f"--specification: there is no kernel {kernel!r}")
-    layout = Layout(scale or DEFAULT_SCALE)
+    layout = Layout(scale)
     if dataset_files is None:
         files = [Path(layout.dataset(wanted.experiment, i)) for i in indices]
     else:
@@ -300,7 +299,7 @@ def aggregate(
         assert experiment is not None
         assert point is not None
         wanted = settings.aggregation(experiment, point)
-        layout = Layout(scale or DEFAULT_SCALE)
+        layout = Layout(scale)
         ranges = settings.experiments[experiment].shards()
         files = [Path(layout.shard(experiment, point, range_name(r))) for r in ranges]
         folder = output_folder or Path(layout.aggregate(experiment, point, "x")).parent
@@ -346,7 +345,7 @@ def summary(
         wanted = settings.summary(experiment)
     else:
         wanted = _parse(SummarySpecification, specification)
-    layout = Layout(scale or DEFAULT_SCALE)
+    layout = Layout(scale)
     if diagnostics is None:
         files = [
             Path(layout.aggregate(wanted.experiment, point, "diagnostics"))
@@ -421,7 +420,7 @@ def baseline(
         _check_datasets("dataset", settings, experiment, range(dataset, dataset + 1))
     else:
         wanted = _parse(BaselineSpecification, specification)
-    layout = Layout(scale or DEFAULT_SCALE)
+    layout = Layout(scale)
     predict_baseline(
         wanted,
         dataset_file or Path(layout.dataset(wanted.experiment, wanted.dataset)),
@@ -457,7 +456,7 @@ def figure(
         wanted = settings.figure(figure)
     else:
         wanted = _parse(FigureSpecification, specification)
-    layout = Layout(scale or DEFAULT_SCALE)
+    layout = Layout(scale)
     folder = output_folder or Path(layout.figure(wanted.figure, "x")).parent
     draw(
         wanted,

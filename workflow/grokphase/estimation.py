@@ -42,10 +42,11 @@ ON_CLUSTER = ("train", "baseline")
 
 
 REFERENCE = resources.Slowness()
+"""The machine that the resource model was measured on."""
 
 
 class Job(NamedTuple):
-    """One job still to do: its stage and what it needs, beside what it compiles in seconds."""
+    """One job still to do: its stage and what it needs; `compilation` is in seconds beside that."""
 
     stage: str
     needs: resources.Resources

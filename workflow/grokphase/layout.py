@@ -10,11 +10,12 @@ DEFAULT_SCALE = "paper"
 
 
 class Layout:
-    """Paths below the results of one scale, as strings that may hold Snakemake wildcards."""
+    """Paths below the results of one scale, by default the paper's, as strings that may hold
+    Snakemake wildcards."""
 
-    def __init__(self, scale: str, root: str = "results") -> None:
+    def __init__(self, scale: str | None, root: str = "results") -> None:
         self.root = root
-        self.base = f"{root}/{scale}"
+        self.base = f"{root}/{scale or DEFAULT_SCALE}"
 
     def dataset(self, experiment: str, dataset: int | str) -> str:
         """Inputs and teacher of one dataset."""

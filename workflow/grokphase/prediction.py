@@ -27,11 +27,11 @@ OVERLAP_LIMIT = 1.5
 WINDOW_STEPS = 10
 SEARCH_BEYOND = 4.0
 """Transitions are searched from the highest noise times this to the lowest divided by it."""
+LIMIT_SEARCH_BEYOND = 50.0
+"""The same for that of the limit, which is cheap to search."""
 MOST_PANELS = 30_000
 """Panels of an integral over q. At the paper's size a line of the theory takes seconds down to a
 noise of 0.0025, with 7 000 of them; at a tenth of that noise memory runs out."""
-LIMIT_SEARCH_BEYOND = 50.0
-"""The same for that of the limit, which is cheap to search."""
 
 
 def predict(
@@ -49,7 +49,10 @@ def predict(
 
 
 def _check_panels(specification: TheorySpecification) -> None:
-    """The reach of exp(-S) in q grows like 1/noise and, with the target's norm, like epsilon."""
+    """Raises GrokphaseError for integrals over q with more than MOST_PANELS panels.
+
+    The reach of exp(-S) grows like 1/noise and, with the target's norm, like epsilon.
+    """
     parameters = specification.parameters
     lowest = min(specification.theory.lowest_noise, *specification.noises) / SEARCH_BEYOND
     norm = np.sqrt(1 + 6 * parameters.cubic_strength**2)

@@ -166,12 +166,12 @@ def _train_group(
             _noise_ratios(specification),
         )
     except DivergenceError as error:
-        given = {name for name, value in specification.kernel.items() if value is not None}
+        names = ("unadjusted_step_size", "step_size")
+        steps = " or ".join(name for name in names if specification.kernel.get(name))
         raise DivergenceError(
             f"training at {specification.point}, dataset {', '.join(map(str, group))}: {error}, "
-            f"with the sampler {specification.kernel}; choose a smaller "
-            + ("unadjusted_step_size or " if "unadjusted_step_size" in given else "")
-            + f"step_size in experiments.{specification.experiment}.sampler"
+            f"with the sampler {specification.kernel}; choose a smaller {steps} in "
+            f"experiments.{specification.experiment}.sampler"
         ) from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

@@ -58,6 +58,7 @@ OUTER_KICK = {"leapfrog": 0.25, "two_stage": 0.21178}
 
 
 Angle = Annotated[Positive, Field(lt=math.pi)]
+"""A rotation by less than half a turn, beyond which it is one the other way."""
 
 
 class Settings(KernelSettings):
