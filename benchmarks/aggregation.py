@@ -25,7 +25,7 @@ from grokphase.config import load_config
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.storage import write_table
 from grokphase.tables import shards
-from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
 from scipy.signal import lfilter
 
 WIDTH = 700
@@ -33,6 +33,7 @@ DATASETS = 4
 STARTS = ("prior", "planted")
 CORRELATION = 0.9
 NAMES = OBSERVABLES["teacher_student"]
+VARIATES = len(STEIN_VARIATES["teacher_student"])
 CONFIG = load_config(Path(__file__).parents[1] / "config.yaml")
 TRAINING = CONFIG.training("teacher_student", "noise~0.18/cubic_strength~-0.3")
 PROVENANCE = {"specification": TRAINING.model_dump(mode="json")}
@@ -67,6 +68,9 @@ def write_shard(path: Path, dataset: int, draws: int) -> None:
         columns["acceptance"].append(0.8)
         columns["sweep_acceptance"].append(1.0)
         columns["control_variates"].append(random.standard_normal(2))
+        columns["stein_means"].append(random.standard_normal(VARIATES))
+        covariances = random.standard_normal((len(NAMES) + VARIATES, VARIATES))
+        columns["stein_covariances"].append(covariances.ravel())
         for name in NAMES:
             noise = random.standard_normal(draws, np.float32)
             columns[name].append(lfilter([1.0], [1.0, -CORRELATION], noise).astype(np.float32))

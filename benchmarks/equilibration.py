@@ -66,10 +66,10 @@ def run(
 
         return teacher_student_moves.with_moves(build, specification, parameters, data, accept_all)
 
-    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def observe(data: Any, state: kernels.State) -> tuple[jax.Array, jax.Array]:
         return (
-            model.observables(position, potential, parameters, data),
-            model.overlaps(position, parameters, data),
+            model.observables(state.position, state.potential, parameters, data),
+            model.overlaps(state.position, parameters, data),
         )
 
     sampler = Sampler(

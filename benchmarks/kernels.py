@@ -68,10 +68,10 @@ def build(
     sweeps = kernel_options.pop("neuron_sweeps", 0)
     settings = module.Settings(**kernel_options)
 
-    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def observe(data: Any, state: kernels.State) -> tuple[jax.Array, jax.Array]:
         return (
-            model.observables(position, potential, parameters, data),
-            model.overlaps(position, parameters, data),
+            model.observables(state.position, state.potential, parameters, data),
+            model.overlaps(state.position, parameters, data),
         )
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:

@@ -47,7 +47,7 @@ from grokphase.models.neuron_sweep_cost import WORK_PER_EVALUATION, evaluations_
 from grokphase.models.teacher_student_moves import with_sweeps
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule
-from grokphase.sampling.kernels import Kernel, hamiltonian
+from grokphase.sampling.kernels import Kernel, State, hamiltonian
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
@@ -98,10 +98,10 @@ class Chains:
             kernel = hamiltonian.build(model.target(of, data), SETTINGS, burn_in)
             return with_sweeps(kernel, SWEEPS, of, data)
 
-        def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def observe(data: Any, state: State) -> tuple[jax.Array, jax.Array]:
             return (
-                model.observables(position, potential, of, data),
-                model.overlaps(position, of, data),
+                model.observables(state.position, state.potential, of, data),
+                model.overlaps(state.position, of, data),
             )
 
         schedule = Schedule(0, self.steps, 1, self.steps)

@@ -186,10 +186,10 @@ def whole_step(
     settings = module.Settings(**options)
     draws = -(-repeat // settings.gradients_per_step)
 
-    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def observe(data: Any, state: kernels.State) -> tuple[jax.Array, jax.Array]:
         return (
-            model.observables(position, potential, of, data),
-            model.overlaps(position, of, data),
+            model.observables(state.position, state.potential, of, data),
+            model.overlaps(state.position, of, data),
         )
 
     def make_kernel(data: Any, burn_in: bool) -> kernels.Kernel:

@@ -20,6 +20,7 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc import adjusted_mclmc_dynamic
 from grokphase.models import teacher_student as model
 from grokphase.models.teacher_student import Position
+from grokphase.sampling.kernels import State
 from posterior import Problem
 from protocol import Candidate, Tuned, compiled
 
@@ -152,6 +153,11 @@ def mclmc(problem: Problem, key: jax.Array, position: Position, warmup: int) -> 
     def step(key: jax.Array, state: Any) -> tuple[Any, Any, Any]:
         return sampler.step(key, state)[0], 1.0, 2
 
+    def with_gradient(state: Any) -> State:
+        of_log_density = state.logdensity_grad
+        gradient = jax.tree.map(lambda g, x: -g - x, of_log_density, state.position)
+        return State(state.position, -state.logdensity, gradient)
+
     return compiled(
         problem,
         lambda x: sampler.init(x, start_key),
@@ -159,6 +165,7 @@ def mclmc(problem: Problem, key: jax.Array, position: Position, warmup: int) -> 
         lambda state: state.position,
         f"whitened, L {float(chosen.L):.3g}, step {float(chosen.step_size):.3g} by its search",
         thin=4,
+        with_gradient=with_gradient,
     )
 
 

@@ -32,6 +32,8 @@ def measure(
 ) -> dict[str, Any]:
     """Tune a sampler and run it for `seconds` of sampling time after the part that is discarded.
 
+    `with_variates` holds the observables adjusted for Stein variates, if they were recorded.
+
     The chains take turns in one process. Sampling is measured in processor time, which neighbours
     on the machine disturb less; tuning and compilation are timed apart.
     """
@@ -63,6 +65,8 @@ def measure(
     first = int(DISCARDED * len(elapsed))
     draws = np.stack([np.concatenate(chain[first:]) for chain in blocks]).astype(np.float64)
     kept, spent = len(starts) * first, sum(elapsed[first:])
+    observed, variates = draws[:, :, : len(JUDGED)], draws[:, :, len(JUDGED) :]
+    adjusted = adjusted_for(observed, variates)
     return {
         "library": candidate.library,
         "name": candidate.name,
@@ -74,25 +78,54 @@ def measure(
         "acceptance": float(np.mean(acceptance[kept:])),
         "milliseconds_per_gradient": 1e3 * spent / sum(gradients[kept:]),
         "gradients_per_draw": sum(gradients[kept:]) / (draws.shape[0] * draws.shape[1]),
-        "observables": {name: summary(draws[:, :, column]) for column, name in enumerate(JUDGED)},
+        "observables": {n: summary(observed[:, :, i]) for i, n in enumerate(JUDGED)},
+        "with_variates": variates.shape[2]
+        and {n: summary(adjusted[:, :, i], observed[:, :, i]) for i, n in enumerate(JUDGED)},
     }
 
 
-def summary(chains: np.ndarray) -> dict[str, Any]:
+def adjusted_for(observed: np.ndarray, variates: np.ndarray) -> np.ndarray:
+    """Draws [chains, draws, 4] less what Stein variates [chains, draws, k] explain of them.
+
+    The coefficients of a chain are fitted on the other chains.
+    """
+    adjusted = observed.copy()
+    for chain in range(len(observed)):
+        others = np.delete(np.arange(len(observed)), chain)
+        fit_on, fit_to = variates[others], observed[others]
+        design = np.concatenate([np.ones((*fit_on.shape[:2], 1)), fit_on], axis=2)
+        coefficients = np.linalg.lstsq(
+            design.reshape(-1, design.shape[2]), fit_to.reshape(-1, fit_to.shape[2]), rcond=None
+        )[0]
+        adjusted[chain] -= variates[chain] @ coefficients[1:]
+    return adjusted
+
+
+def summary(chains: np.ndarray, plain: np.ndarray | None = None) -> dict[str, Any]:
     """Mean, its error, effective samples and split R-hat of chains [chains, draws].
 
+    Of chains that are adjusted, effective are the independent `plain` draws of the same error.
     Chains that stay apart or do not move have no effective samples to speak of; a draw that is not
     finite leaves none.
     """
     if not np.isfinite(chains).all() or chains.std(axis=1).max() == 0:
         return {"mean": None, "error": None, "effective": 0.0, "r_hat": None}
     effective = float(array_stats.ess(chains, method="mean"))
+    if plain is not None:
+        effective *= float(plain.var(ddof=1) / chains.var(ddof=1))
+    scale = (chains if plain is None else plain).std(ddof=1)
     return {
         "mean": float(chains.mean()),
-        "error": float(chains.std(ddof=1) / np.sqrt(effective)),
+        "error": float(scale / np.sqrt(effective)),
         "effective": effective,
         "r_hat": float(array_stats.rhat(chains, method="split")),
     }
+
+
+def variates_alone(one: dict[str, Any]) -> dict[str, Any]:
+    """The same run with the observables adjusted for Stein variates."""
+    name = f"{one['name']}; Stein variates"
+    return one | {"name": name, "observables": one["with_variates"], "with_variates": None}
 
 
 def judge(one: dict[str, Any], reference: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ def tune(
         lambda state: state.position,
         ", ".join(f"{name} {value}" for name, value in options.items()) + ", by hand",
         thin=max(1, 8 // gradients),
+        with_gradient=lambda state: state,
     )
 
 

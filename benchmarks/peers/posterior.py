@@ -19,7 +19,7 @@ from grokphase.models import teacher_student as model
 from grokphase.models.teacher_student import Data, Position
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling import tree
-from grokphase.sampling.kernels import hamiltonian
+from grokphase.sampling.kernels import State, hamiltonian
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
@@ -151,6 +151,11 @@ def observe(problem: Problem, position: Position) -> jax.Array:
             for column in COLUMNS
         ]
     )
+
+
+def variates(problem: Problem, state: State) -> jax.Array:
+    """The Stein variates [7] of a state."""
+    return model.stein_variates(state, problem.parameters, problem.data)
 
 
 def starts(problem: Problem, count: int, steps: int = 100) -> list[Position]:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from grokphase.models.teacher_student import Position
-from posterior import Problem, observe
+from grokphase.sampling.kernels import State
+from posterior import Problem, observe, variates
 
 DRAWS = 10
 """Draws of one chain per timed call."""
@@ -26,7 +27,7 @@ class Tuned(NamedTuple):
 
     start : whitened position -> state.
     advance : (key, state) -> (state, Record of DRAWS draws); this is timed.
-    observables : Record.drawn -> [DRAWS, 4]; not timed.
+    observables : Record.drawn -> [DRAWS, 4], or with Stein variates [DRAWS, 4 + 7]; not timed.
     options : what was chosen, by whom.
     """
 
@@ -57,11 +58,13 @@ def compiled(
     position: Callable[[Any], Position],
     options: str,
     thin: int = 1,
+    with_gradient: Callable[[Any], State] | None = None,
 ) -> Tuned:
     """A sampler in JAX: DRAWS times `thin` steps in one compiled program.
 
     step : (key, state) -> (state, acceptance probability, gradients computed).
     position : state -> whitened position.
+    with_gradient : state -> the same with its gradient, if Stein variates are to be recorded.
     """
 
     @jax.jit
@@ -73,6 +76,8 @@ def compiled(
         def one_draw(state: Any, keys: jax.Array) -> tuple[Any, Any]:
             state, (acceptance, gradients) = jax.lax.scan(one_step, state, keys)
             seen = observe(problem, position(state))
+            if with_gradient:
+                seen = jnp.concatenate([seen, variates(problem, with_gradient(state))])
             return state, (seen, acceptance.mean(), gradients.sum())
 
         keys = jax.random.split(key, (DRAWS, thin))

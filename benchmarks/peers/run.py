@@ -63,7 +63,7 @@ def compare(noise: float, seconds: float, warmup: int, only: str) -> Iterator[di
         measuring.report_progress(one)
         return one
 
-    reference = run(0, ours.REFERENCE, REFERENCE_PATIENCE)
+    reference = measuring.variates_alone(run(0, ours.REFERENCE, REFERENCE_PATIENCE))
     check = run(1, ours.CROSS_CHECK, CROSS_CHECK_PATIENCE)
     measuring.judge(check, reference)
     candidates = [
@@ -93,8 +93,9 @@ def compare(noise: float, seconds: float, warmup: int, only: str) -> Iterator[di
     for number, candidate in enumerate(candidates):
         if only in f"{candidate.library} {candidate.name}":
             one = run(2 + number, candidate, candidate.patience)
-            measuring.judge(one, reference)
-            results.append(one)
+            for found in (one, measuring.variates_alone(one)) if one["with_variates"] else (one,):
+                measuring.judge(found, reference)
+                results.append(found)
             yield known
 
 

@@ -414,7 +414,10 @@ def test_divergence_is_located_at_its_draw(small_blocks):
 
     sampler = Sampler(
         make_kernel=lambda data, burn_in: kernel._replace(step=step),
-        observe=lambda data, x, potential: (jnp.where(x <= 10, x, jnp.nan), x),
+        observe=lambda data, state: (
+            jnp.where(state.position <= 10, state.position, jnp.nan),
+            state.position,
+        ),
         observable_count=1,
         schedule=Schedule(burn_in=2, draws=9, thin=2, block=3),
     )
@@ -512,7 +515,7 @@ def recorded_noises(ratios, burn_in=6, draws=4, thin=2, stop_after=None):
     def sampler():
         return Sampler(
             make_kernel=make_kernel,
-            observe=lambda data, x, potential: (x[:1], x),
+            observe=lambda data, state: (state.position[:1], state.position),
             observable_count=1,
             schedule=Schedule(burn_in=burn_in, draws=draws, thin=thin, block=2),
         )
@@ -590,7 +593,7 @@ def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
     def sampler():
         return Sampler(
             make_kernel=make_kernel,
-            observe=lambda data, x, potential: (x, x),
+            observe=lambda data, state: (state.position, state.position),
             observable_count=1,
             schedule=Schedule(4, 3, 2, 2, windows=2, window_burn_in=1, window_draws=3),
             profiles=Profiles(

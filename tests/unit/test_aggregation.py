@@ -25,6 +25,7 @@ from grokphase.models.umbrella_cost import PROFILE_NODES
 from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.specifications.training import Umbrella
+from grokphase.stein import SteinMoments
 from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
@@ -242,6 +243,8 @@ def gaussian_profiles(widths, variates):
                 "acceptance": 1.0,
                 "sweep_acceptance": 1.0,
                 "control_variates": variates[dataset],
+                "stein_means": [],
+                "stein_covariances": [],
                 "overlap_counts": gaussian_counts(prior, 1, 600)[0],
                 "expected_overlap_counts": gaussian_counts(prior, 1, 600)[0].astype(float),
                 "overlap_profiles": np.tile(profile, 5),
@@ -308,6 +311,10 @@ def test_the_action_of_a_typical_dataset_comes_from_its_profiles(tmp_path):
 # --- outputs --------------------------------------------------------------------------------------
 
 
+def no_stein_variates(networks):
+    return SteinMoments(np.zeros((networks, 0)), np.zeros((networks, 0, 0)))
+
+
 def synthetic(
     between=2.0, within=1.0, repeats=300, datasets=20, networks=2, draws=50, explained=None, seed=3
 ):
@@ -333,6 +340,7 @@ def synthetic(
         np.zeros((len(dataset), shards.FINE_BINS + 2), int),
         np.zeros((len(dataset), 0)),
         variates,
+        no_stein_variates(len(dataset)),
     )
 
 
@@ -351,6 +359,24 @@ def test_control_variates_remove_what_they_explain():
     scatter = ((table["mean"] - 5) ** 2).mean() / variance
     assert scatter == pytest.approx(1, abs=5 * math.sqrt(2 / 300))
     assert np.abs(table["raw_mean"] - 5).mean() > 5 * np.abs(table["mean"] - 5).mean()
+
+
+def test_stein_variates_remove_what_they_explain():
+    """One variate that is twice the deviation of every draw: the datasets' effect remains."""
+    generator = np.random.default_rng(4)
+    effect = generator.standard_normal(20)
+    noise = generator.standard_normal((40, 50))
+    draws = np.repeat(effect, 2)[:, None] + noise
+    square = noise.var(axis=1)
+    stein = SteinMoments(
+        2 * noise.mean(axis=1)[:, None], np.stack([2 * square, 4 * square], 1)[..., None]
+    )
+    networks = synthetic(repeats=1)._replace(draws={"o0": summarise(draws)}, stein=stein)
+    found = columns(outputs(networks, specification()))
+    off = columns(outputs(networks, specification(control_variates=False)))
+    assert found["mean"] == pytest.approx(effect.mean(), abs=1e-9)
+    assert found["dataset_error"] == pytest.approx(effect.std(ddof=1) / np.sqrt(20))
+    assert off["mean"] == off["raw_mean"] == found["raw_mean"] == pytest.approx(draws.mean())
 
 
 def test_control_variates_can_be_switched_off():
@@ -433,6 +459,7 @@ def test_outputs_of_known_numbers():
         np.zeros((4, shards.FINE_BINS + 2), int),
         np.zeros((4, 0)),
         np.zeros((4, 0)),
+        no_stein_variates(4),
     )
     row = outputs(networks, specification(datasets=4, subsets=2, networks_per_dataset=1))
     found = row.to_pylist()[0]
@@ -461,6 +488,8 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"
             columns["acceptance"].append(0.75)
             columns["sweep_acceptance"].append(np.nan)
             columns["control_variates"].append([0.1 * dataset, -0.2])
+            columns["stein_means"].append([])
+            columns["stein_covariances"].append([])
             for name in OBSERVED:
                 draws = generator.standard_normal(length) + 10 * dataset
                 columns[name].append(draws + shift * (start == "planted"))
@@ -512,6 +541,7 @@ def test_expected_counts_of_sweeps_that_reject_are_not_used(caplog):
         np.zeros((4, shards.FINE_BINS + 2), int),
         np.ones((4, shards.FINE_BINS + 2)),
         np.zeros((4, 0)),
+        no_stein_variates(4),
     )
     np.testing.assert_array_equal(expected_counts(networks), networks.expected_counts)
     one_sided = networks.expected_counts.copy()
@@ -544,6 +574,7 @@ def problems(draws, starts):
         np.zeros((len(names), shards.FINE_BINS + 2), int),
         np.zeros((len(names), 0)),
         np.zeros((len(names), 0)),
+        no_stein_variates(len(names)),
     )
     return diagnostics(networks, specification(), OBSERVED).to_pylist()[0]["problems"]
 

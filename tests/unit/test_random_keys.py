@@ -87,7 +87,10 @@ def noise_of_steps(name, settings, identities, size=500, steps=4):
     kernel = load(name).build(target, load(name).Settings(**settings))
     sampler = Sampler(
         make_kernel=lambda data, burn_in: kernel,
-        observe=lambda data, x, potential: (jnp.concatenate([x[0], x[1][:, 0]]), x[0]),
+        observe=lambda data, state: (
+            jnp.concatenate([state.position[0], state.position[1][:, 0]]),
+            state.position[0],
+        ),
         observable_count=2 * size,
         schedule=Schedule(burn_in=0, draws=steps, thin=1, block=3),
     )

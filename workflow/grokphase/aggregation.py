@@ -22,6 +22,7 @@ from grokphase.specifications.aggregation import (
     Convergence,
     Histogram,
 )
+from grokphase.stein import SteinMoments, adjusted_means
 from grokphase.storage import iterate_rows, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
@@ -51,7 +52,7 @@ class Networks(NamedTuple):
 
     dataset, start, acceptance, sweep_acceptance [networks]; draws: observable -> its chains;
     counts and expected_counts [networks, bins] of the order parameters, the latter [networks, 0]
-    without sweeps; control_variates [networks, k].
+    without sweeps; control_variates [networks, k] of their datasets; variates of their draws.
     """
 
     dataset: NDArray[np.int_]
@@ -62,6 +63,7 @@ class Networks(NamedTuple):
     counts: NDArray[np.int64]
     expected_counts: NDArray[np.float64]
     control_variates: NDArray[np.float64]
+    stein: SteinMoments
 
 
 class Shards(NamedTuple):
@@ -195,7 +197,16 @@ def as_networks(read: Shards, model: str) -> Networks:
         if expected in read.table.column_names
         else np.zeros((len(read.table), 0)),
         matrix(read.table, "control_variates"),
+        _stein_moments(read.table),
     )
+
+
+def _stein_moments(table: pa.Table) -> SteinMoments:
+    means = matrix(table, "stein_means")
+    networks, count = means.shape
+    covariances = matrix(table, "stein_covariances")
+    rows = covariances.shape[1] // count if count else 0
+    return SteinMoments(means, covariances.reshape(networks, rows, count))
 
 
 def matrix(table: pa.Table, column: str) -> NDArray[Any]:
@@ -394,17 +405,24 @@ def _design(
 def outputs(networks: Networks, specification: AggregationSpecification) -> pa.Table:
     """Mean and errors of every observable over datasets.
 
-    With control variates the datasets' means are regressed on statistics of their training sets
+    With control variates the networks' means are adjusted for the Stein variates of their draws
+    (grokphase.stein), which at the paper's size explain most of how a network fluctuates. Then the
+    datasets' means are regressed on statistics of their training sets
     whose population values are zero, and the mean is that of what remains: the same expectation,
     without the part of the spread that those statistics explain. At the paper's size that is
     95 % of the variance of the linear overlap.
     """
     design = _design(networks, specification)
     subsets = subsets_of(np.unique(networks.dataset), specification)
+    means = np.stack([chains.mean for chains in networks.draws.values()], axis=1)
+    adjusted = means
+    if specification.control_variates:
+        draws = next(iter(networks.draws.values())).draws
+        adjusted = adjusted_means(means, networks.stein, networks.dataset, draws)
     rows = []
-    for name, chains in networks.draws.items():
-        raw = _group_means(chains.mean, networks.dataset)
-        found = regression(raw, design)
+    for column, (name, chains) in enumerate(networks.draws.items()):
+        raw = _group_means(means[:, column], networks.dataset)
+        found = regression(_group_means(adjusted[:, column], networks.dataset), design)
         by_subset = _group_means(found.adjusted, subsets)
         rows.append(
             {

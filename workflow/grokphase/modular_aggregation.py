@@ -64,6 +64,7 @@ def by_start(networks: Networks) -> dict[str, Networks]:
             networks.counts[rows],
             networks.expected_counts[rows],
             networks.control_variates[rows],
+            networks.stein.take(rows),
         )
         for kind in sorted(set(networks.start), reverse=True)
         for rows in [np.flatnonzero(np.array(networks.start) == kind)]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, GrokphaseError, StoppedError
@@ -29,7 +30,7 @@ from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpec
 from grokphase.specifications.training import STARTS, TrainingSpecification
 from grokphase.storage import write_table
 from grokphase.tables import shards
-from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
 
 ACCELERATOR_SPEED = 100.0
 """Work of an accelerator over that of one core of a CPU in the time of a block of draws."""
@@ -182,9 +183,11 @@ def _train_group(
             f"time; lower networks or datasets_per_job in experiments.{specification.experiment}"
         ) from error
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
+    observables = len(OBSERVABLES[specification.model])
     return {
         dataset: {
-            "observables": ensemble.observables[row],
+            "observables": ensemble.observables[row, :, :, :observables],
+            **_stein_moments(ensemble.observables[row], observables),
             "acceptance": ensemble.acceptance[row, :, 0] / specification.draws,
             "sweep_acceptance": ensemble.acceptance[row, :, 1] / specification.draws,
             "control_variates": model.control_variates(data[row]),
@@ -198,6 +201,20 @@ def _train_group(
             ),
         }
         for row, dataset in enumerate(group)
+    }
+
+
+def _stein_moments(draws: NDArray[np.float32], observables: int) -> Arrays:
+    """Columns of a shard from draws [networks, draws, observables + k] that end in variates."""
+    means = draws.mean(axis=1, dtype=np.float64)
+    covariances = []
+    for of_network, mean in zip(draws, means, strict=True):
+        deviations = of_network - mean
+        covariance = deviations.T @ deviations[:, observables:] / len(deviations)
+        covariances.append(covariance.ravel())
+    return {
+        "stein_means": means[:, observables:],
+        "stein_covariances": np.stack(covariances),
     }
 
 
@@ -240,10 +257,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
 
         return moves.with_moves(build, specification, parameters, data, accept_all)
 
-    def observe(data: Any, position: Any, potential: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def observe(data: Any, state: kernels.State) -> tuple[jax.Array, jax.Array]:
+        observables = model.observables(state.position, state.potential, parameters, data)
+        variates = model.stein_variates(state, parameters, data)
         return (
-            model.observables(position, potential, parameters, data),
-            model.order_parameters(position, parameters, data),
+            jnp.concatenate([observables, variates]),
+            model.order_parameters(state.position, parameters, data),
         )
 
     per_step = moves.work_per_step(specification, parameters, settings.gradients_per_step)
@@ -259,7 +278,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
     return Sampler(
         make_kernel,
         observe,
-        len(OBSERVABLES[specification.model]),
+        len(OBSERVABLES[specification.model]) + len(STEIN_VARIATES[specification.model]),
         schedule,
         model.COUNTING,
         moves.expected_counts(specification, parameters),
@@ -414,6 +433,8 @@ def _table(finished: dict[int, Arrays], starts: list[tuple[str, int]], model: st
             swept = float(results["sweep_acceptance"][row])
             columns["sweep_acceptance"].append(None if math.isnan(swept) else swept)
             columns["control_variates"].append(results["control_variates"])
+            for name in ("stein_means", "stein_covariances"):
+                columns[name].append(results[name][row])
             for column, name in enumerate(observables):
                 columns[name].append(results["observables"][row, :, column])
             for name, _ in shards.MODEL_COLUMNS[model]:

@@ -7,6 +7,7 @@ A model module defines, for whitened positions of one network,
     start               (key, kind, parameters, data, planted) -> a starting position
     observables         the scalars listed in grokphase.tables.observables
     order_parameters    what the histogram counts, as COUNTING says
+    stein_variates      functions of a state whose average over the posterior is zero
     control_variates    statistics of the dataset that are zero in the population
     saved               (start, end, parameters) -> weights kept in the shard, by column
     work_per_gradient   multiply-adds of one gradient

@@ -30,7 +30,7 @@ from grokphase.datasets import PairOrder
 from grokphase.models.modular_cost import Cost, Form, choose_form, gradient_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.ensemble import Counting
-from grokphase.sampling.kernels import Target
+from grokphase.sampling.kernels import State, Target
 from grokphase.sampling.random_keys import generator
 from grokphase.specifications.training import PlantedWaves
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
@@ -477,6 +477,11 @@ def load_data(parameters: ModularAddition, dataset: PairOrder) -> Data:
     """Noise and training pairs: the first `train_fraction` of the dataset's order."""
     trained = round(parameters.train_fraction * parameters.prime**2)
     return Data(jnp.asarray(parameters.noise, jnp.float32), jnp.asarray(dataset.rank < trained))
+
+
+def stein_variates(state: State, parameters: ModularAddition, data: Data) -> jax.Array:
+    """None, [0]: no trial functions are known for this model."""
+    return jnp.zeros(0)
 
 
 def control_variates(data: Data) -> NDArray[np.float64]:

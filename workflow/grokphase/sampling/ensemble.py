@@ -188,7 +188,7 @@ class Sampler:
 
     make_kernel : (data, accept_all) -> Kernel; `accept_all` is a traced boolean, so that one
         compiled program serves burn-in and draws.
-    observe : (data, position, potential) -> (observables [k], order parameters) of one network.
+    observe : (data, state) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
     profiles : what is computed of every recorded draw beside; the schedule's windows need it.
@@ -199,7 +199,7 @@ class Sampler:
     def __init__(
         self,
         make_kernel: Callable[[Any, jax.Array], Kernel],
-        observe: Callable[[Any, Position, jax.Array], tuple[jax.Array, jax.Array]],
+        observe: Callable[[Any, State], tuple[jax.Array, jax.Array]],
         observable_count: int,
         schedule: Schedule,
         counting: Counting = OVERLAPS,
@@ -267,7 +267,7 @@ class Sampler:
                             lambda: jnp.zeros(profiles.length),
                         )
                         computed = computed.at[row].set(profile)
-                    observed, values = observe(data, state.position, state.potential)
+                    observed, values = observe(data, state)
                     return state, (
                         observables.at[row].set(observed),
                         acceptance + accepted.mean(axis=0),

@@ -21,3 +21,18 @@ OBSERVABLES: dict[str, tuple[str, ...]] = {
         "test_accuracy",
     ),
 }
+
+STEIN_VARIATES: dict[str, tuple[str, ...]] = {
+    "teacher_student": (
+        "linear_overlap",
+        "cubic_overlap",
+        "mean_square_overlap",
+        "readout_norm",
+        "weight_norm",
+        "output_power",
+        "droplet_fraction",
+    ),
+    "modular_addition": (),
+}
+"""Trial functions of the Stein variates that training records with every draw, by model
+(grokphase.models.stein_variates)."""

@@ -54,6 +54,8 @@ def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.S
 
     <observable> : one value per draw; the model's own columns are in MODEL_COLUMNS.
     control_variates : statistics of the network's dataset that are zero in the population.
+    stein_means, stein_covariances : mean over the draws of every Stein variate [k], and covariances
+        [observables + k, k], flat, of the observables and of the variates with the latter.
     acceptance : mean Metropolis acceptance probability after burn-in.
     sweep_acceptance : share of the moves of the sweeps that were accepted; null without sweeps.
     """
@@ -65,6 +67,8 @@ def schema(observables: tuple[str, ...], model: str = "teacher_student") -> pa.S
             ("acceptance", pa.float32()),
             ("sweep_acceptance", pa.float32()),
             ("control_variates", pa.list_(pa.float64())),
+            ("stein_means", pa.list_(pa.float64())),
+            ("stein_covariances", pa.list_(pa.float64())),
             *((name, pa.list_(pa.float32())) for name in observables),
             *MODEL_COLUMNS[model],
         ]
