@@ -16,6 +16,7 @@ include: "rules/figures.smk"
 
 
 onstart:
+    gc.enable()
     for text in CONFIG.warnings(experiments_asked_for()):
         print(f"Warning: {text}", file=sys.stderr)
     check_cluster()

@@ -29,6 +29,7 @@ TEACHER_STUDENT_SAMPLER = {
     "step_size": 0.33,
     "unadjusted_step_size": None,
     "leapfrog_steps": 6,
+    "unadjusted_leapfrog_steps": None,
     "neuron_sweeps": 2,
     "unadjusted_sweeps": None,
     "burn_in": 5,

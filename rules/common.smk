@@ -1,3 +1,4 @@
+import gc
 import os
 import shlex
 import shutil
@@ -21,7 +22,9 @@ from grokphase import estimation, machine, resources, slurm
 from grokphase.provenance import code_digest, training_modules
 from grokphase.resources import memory_request, time_request
 
-PYTHON = sys.executable
+# While jobs are planned, objects are made by the million and hardly any are dropped: looking for
+# cycles among them takes a sixth of the time (5 000 shards: 20.9 s for 25.4). Jobs begin with it on.
+gc.disable()
 
 
 def stop(message):

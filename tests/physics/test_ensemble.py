@@ -120,7 +120,9 @@ def test_more_sweeps_are_made_in_the_unadjusted_part_of_burn_in_alone():
         return Kernel(lambda x: State(x, jnp.zeros(()), jnp.zeros(())), step)
 
     schedule = Schedule(burn_in=4, draws=3, thin=2, block=2)
-    sampler = Sampler(make_kernel, lambda data, x, potential: (x[None], jnp.zeros(1)), 1, schedule)
+    sampler = Sampler(
+        make_kernel, lambda data, state: (state.position[None], jnp.zeros(1)), 1, schedule
+    )
     keys = jnp.stack([jax.random.key(0)])[None]
     ended = sampler.run(
         keys, sampler.start(jnp.zeros((1, 1)), jnp.zeros(1)), jnp.zeros(1), lambda now: None

@@ -348,14 +348,19 @@ def test_steps_of_two_stages_come_in_pairs():
     settings = {"step_size": 0.1, "integrator": "two_stage"}
     with pytest.raises(ValueError, match="leapfrog_steps 3 must be even"):
         load("hamiltonian").Settings(leapfrog_steps=3, **settings)
+    with pytest.raises(ValueError, match="unadjusted_leapfrog_steps 5 must be even"):
+        load("hamiltonian").Settings(leapfrog_steps=2, unadjusted_leapfrog_steps=5, **settings)
 
 
 @pytest.mark.parametrize("accept_all", [False, True])
-def test_steps_are_longer_only_while_every_proposal_is_accepted(float64, accept_all):
+def test_steps_are_longer_and_more_only_while_every_proposal_is_accepted(float64, accept_all):
     kernel = load("hamiltonian")
-    options = {"leapfrog_steps": 3, "jitter": 0.1}
-    both = kernel.Settings(step_size=0.1, unadjusted_step_size=0.4, **options)
-    one = kernel.Settings(step_size=0.4 if accept_all else 0.1, **options)
+    usual, unadjusted = {"step_size": 0.1, "leapfrog_steps": 3}, (0.4, 8)
+    both = kernel.Settings(
+        **usual, unadjusted_step_size=unadjusted[0], unadjusted_leapfrog_steps=unadjusted[1]
+    )
+    one = kernel.Settings(**(dict(zip(usual, unadjusted, strict=True)) if accept_all else usual))
+    assert both.gradients(0.25) == 0.25 * 8 + 0.75 * 3
     steps = [
         kernel.build(WELLS, settings, accept_all=jnp.asarray(accept_all))
         for settings in (both, one)

@@ -549,6 +549,7 @@ def test_settings_of_an_unadjusted_part_that_there_is_not_are_warned_of():
         warnings = load_config(changed(changes)).warnings(["teacher_student"])
         assert [text.partition(" ")[0] for text in warnings] == [
             f"{E}.sampler.unadjusted_step_size",
+            f"{E}.sampler.unadjusted_leapfrog_steps",
             f"{E}.sampler.unadjusted_sweeps",
         ]
         assert all("raise burn_in to" in text for text in warnings)
@@ -566,7 +567,10 @@ def test_few_draws_of_single_networks_are_warned_of():
 
 def test_what_is_null_is_as_if_it_were_not_there():
     """So a file on top of another takes away an experiment, a figure, or a kernel's options."""
-    options = ("integrator", "force_precision", "leapfrog_steps", "unadjusted_step_size")
+    options = (
+        *("integrator", "force_precision", "leapfrog_steps"),
+        *("unadjusted_step_size", "unadjusted_leapfrog_steps"),
+    )
     config = load_config(
         changed(
             {

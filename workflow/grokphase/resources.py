@@ -131,7 +131,8 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         windows = len(specification.umbrella.overlaps)
         profiles = specification.draws + windows * specification.umbrella.draws
     seconds, memory = gradient(parameters)
-    gradients = settings.gradients_per_step + (specification.neuron_sweeps > 0)
+    gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
+    gradients += specification.neuron_sweeps > 0
     of_step = gradients * seconds
     if settings.approximate_forces and multiplies_bfloat16():
         of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds

@@ -13,13 +13,13 @@ compared with 40 draws of the same datasets after 12, differences of the means (
 in brackets in their standard errors):
 
                  plain            adjusted
-    f.H1         0.0014  (1.9)    0.0004  (0.9)
-    f.H3         0.0008  (4.0)    0.0002  (1.2)
-    mean q^2     0.040   (2.0)    0.008   (0.6)
-    droplets     0.0004  (1.1)    0.0003  (1.0)
-    |v|^2        0.0008  (1.7)    0.00004 (1.5)
-    train loss   0.0025  (4.1)    0.0003  (1.1)
-    test loss    0.0028  (3.5)    0.0006  (1.0)
+    f.H1         0.0014  (1.7)    0.0005  (1.2)
+    f.H3         0.0010  (3.4)    0.0002  (1.4)
+    mean q^2     0.036   (1.9)    0.010   (1.0)
+    droplets     0.0003  (1.1)    0.0003  (1.1)
+    |v|^2        0.0013  (1.6)    0.0001  (1.5)
+    train loss   0.0029  (3.1)    0.0005  (1.0)
+    test loss    0.0035  (3.4)    0.0011  (1.5)
 
 Sources: Assaraf and Caffarel, Phys. Rev. Lett. 83, 4682 (1999); Mira, Solgi and Imparato, Stat.
 Comput. 23, 653 (2013).

@@ -265,7 +265,8 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
             model.order_parameters(state.position, parameters, data),
         )
 
-    per_step = moves.work_per_step(specification, parameters, settings.gradients_per_step)
+    gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
+    per_step = moves.work_per_step(specification, parameters, gradients)
     work_per_draw = per_step * specification.thin * len(specification.networks.starts())
     speed = 1.0 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED
     schedule = Schedule(

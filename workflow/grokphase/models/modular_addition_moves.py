@@ -48,7 +48,7 @@ def profiles(specification: TrainingSpecification, parameters: ModularAddition) 
 
 
 def work_per_step(
-    specification: TrainingSpecification, parameters: ModularAddition, gradients: int
+    specification: TrainingSpecification, parameters: ModularAddition, gradients: float
 ) -> float:
     """Multiply-adds of a step of one network, the kernel's gradients and the sweeps."""
     of_gradient = modular_addition.work_per_gradient(parameters)

@@ -78,7 +78,7 @@ def profiles(specification: TrainingSpecification, parameters: TeacherStudent) -
 
 
 def work_per_step(
-    specification: TrainingSpecification, parameters: TeacherStudent, gradients: int
+    specification: TrainingSpecification, parameters: TeacherStudent, gradients: float
 ) -> float:
     """Multiply-adds of a step of one network, the kernel's gradients and the sweeps."""
     of_sweep = neuron_sweep_cost.WORK_PER_EVALUATION * neuron_sweep_cost.evaluations_per_sweep(

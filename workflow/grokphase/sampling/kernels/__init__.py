@@ -36,6 +36,18 @@ class KernelSettings(BaseModel):
         return 1
 
     @property
+    def gradients_per_unadjusted_step(self) -> int:
+        """The same of a step in the part of burn-in in which every proposal is accepted."""
+        return self.gradients_per_step
+
+    def gradients(self, unadjusted: float) -> float:
+        """Mean cost of a step where this share of the steps is unadjusted."""
+        return (
+            unadjusted * self.gradients_per_unadjusted_step
+            + (1 - unadjusted) * self.gradients_per_step
+        )
+
+    @property
     def approximate_forces(self) -> bool:
         """Whether these are of Target.approximate_gradient, and then one of the potential."""
         return False

@@ -37,7 +37,8 @@ in TF32: 0.007 and 0.04).
 
 In burn-in, while every proposal is accepted, a step of ``unadjusted_step_size`` can be longer: its
 energy error rejects nothing there, and the adjusted steps that follow remove most of what it leaves
-(see grokphase.specifications.training.unadjusted_draws, with what is left).
+(see grokphase.specifications.training.unadjusted_draws, with what is left). There can also be more
+of them in a trajectory, ``unadjusted_leapfrog_steps``.
 
 Sources: Neal, Handbook of MCMC ch. 5 (2011), sections 5.5.1 (splitting) and 5.5.5
 (trajectories of an approximate energy, accepted by the exact one); Beskos, Pinski, Sanz-Serna
@@ -65,8 +66,8 @@ class Settings(KernelSettings):
     """step_size: h, the rotation angle; leapfrog_steps: mean number of repetitions, even if they
     come in pairs; jitter and length_spread: their relative half-widths; metropolis: exact;
     force_precision: of the factors of the products in the gradient, where the processor gains;
-    unadjusted_step_size: h in the part of burn-in in which every proposal is accepted, by default
-    the same."""
+    unadjusted_step_size, unadjusted_leapfrog_steps: h and the number of repetitions in the part of
+    burn-in in which every proposal is accepted, by default the same."""
 
     step_size: Angle
     leapfrog_steps: PositiveCount
@@ -76,14 +77,17 @@ class Settings(KernelSettings):
     integrator: Literal["leapfrog", "two_stage"] = "leapfrog"
     force_precision: Literal["float32", "bfloat16"] = "float32"
     unadjusted_step_size: Angle | None = None
+    unadjusted_leapfrog_steps: PositiveCount | None = None
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> "Settings":
-        if self.integrator == "two_stage" and self.leapfrog_steps % 2:
-            raise ValueError(
-                f"leapfrog_steps {self.leapfrog_steps} must be even for the integrator two_stage, "
-                "which takes steps in pairs"
-            )
+        for name in ("leapfrog_steps", "unadjusted_leapfrog_steps"):
+            steps = getattr(self, name)
+            if self.integrator == "two_stage" and steps is not None and steps % 2:
+                raise ValueError(
+                    f"{name} {steps} must be even for the integrator two_stage, which takes steps "
+                    "in pairs"
+                )
         return self
 
     @model_validator(mode="after")
@@ -100,8 +104,19 @@ class Settings(KernelSettings):
         return self.leapfrog_steps
 
     @property
+    def gradients_per_unadjusted_step(self) -> int:
+        return self.unadjusted_leapfrog_steps or self.leapfrog_steps
+
+    @property
     def approximate_forces(self) -> bool:
         return self.force_precision == "bfloat16"
+
+
+def _further(uniform: Any, most: int) -> Any:
+    """An integer between -most and most from a uniform number of [0, 1)."""
+    import jax.numpy as jnp
+
+    return jnp.floor(uniform * (2 * most + 1)).astype(int) - most
 
 
 def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
@@ -142,9 +157,11 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         h = step_size * (1 + settings.jitter * (2 * of_step - 1))
         cosine, sine = jnp.cos(h), jnp.sin(h)
         together = 2 if settings.integrator == "two_stage" else 1
-        most = int(settings.length_spread * settings.leapfrog_steps) // together
-        more = jnp.floor(of_length * (2 * most + 1)).astype(int) - most
-        length = settings.leapfrog_steps + together * more
+        unadjusted, adjusted = (
+            steps + together * _further(of_length, int(settings.length_spread * steps) // together)
+            for steps in (settings.gradients_per_unadjusted_step, settings.leapfrog_steps)
+        )
+        length = jnp.where(accept_all, unadjusted, adjusted)
         outer = 2 * OUTER_KICK[settings.integrator]
 
         def repetition(number: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
