@@ -153,8 +153,9 @@ class BaseExperiment(BaseModel):
     control_variates: bool = Field(
         default=True,
         strict=True,
-        description="Remove from the outputs what the training sets' own sample moments explain; "
-        "takes ten datasets, and with fewer nothing is removed.",
+        description="Remove from the outputs what the training sets' own sample moments explain, "
+        "which takes ten datasets, and what Stein variates explain of the draws, which takes 56 "
+        "draws of the other datasets; with fewer nothing is removed.",
     )
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."

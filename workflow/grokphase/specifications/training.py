@@ -122,12 +122,12 @@ def unadjusted_draws(burn_in: int) -> int:
     burn-in. At the same six points, against 40 draws after a burn-in of 12, means adjusted for
     them, with the standard errors of f.H1 and f.H3 in units of 1e-4 and the points that converged:
 
-        burn-in, unadjusted         adjusted and draws      difference   gap   errors     conv.  time
-        3 of 4: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep          0.9       1.3   3.6, 1.2     6      1
-        3 of 4: 0.5 x 4, 3 sweeps   0.33 x 2, 1 sweep          1.2       1.4   4.4, 1.5     6    0.82
-        2 of 3: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep          1.6       1.8   3.2, 1.6     4    0.88
-        2 of 3: 0.5 x 4, 2 sweeps   0.33 x 4, 1 sweep          1.4       1.4   4.0, 1.4     5    0.86
-        1 of 2: 0.5 x 4, 4 sweeps   0.33 x 4, 1 sweep          1.9       1.2   2.9, 1.2     4    0.81
+        burn-in, unadjusted         adjusted and draws    difference   gap   errors    conv.  time
+        3 of 4: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep        0.9       1.3   3.6, 1.2    6      1
+        3 of 4: 0.5 x 4, 3 sweeps   0.33 x 2, 1 sweep        1.2       1.4   4.4, 1.5    6    0.82
+        2 of 3: 0.5 x 4, 3 sweeps   0.33 x 4, 1 sweep        1.6       1.8   3.2, 1.6    4    0.88
+        2 of 3: 0.5 x 4, 2 sweeps   0.33 x 4, 1 sweep        1.4       1.4   4.0, 1.4    5    0.86
+        1 of 2: 0.5 x 4, 4 sweeps   0.33 x 4, 1 sweep        1.9       1.2   2.9, 1.2    4    0.81
     """
     return 3 * burn_in // 4
 
