@@ -55,9 +55,8 @@ def run(
     """Gaps [draws, judged] with standard errors, and seconds of a network per draw."""
     config = load_config(ROOT / "config.yaml", "paper")
     parameters = specification.parameters
-    options = dict(specification.kernel)
-    module = kernels.load(options.pop("kernel"))
-    settings = module.Settings(**options)
+    module = kernels.load(specification.kernel["kernel"])
+    settings = kernels.settings(specification.kernel)
     unadjusted = unadjusted_draws(specification.burn_in)
 
     def make_kernel(data: Any, accept_all: jax.Array) -> kernels.Kernel:

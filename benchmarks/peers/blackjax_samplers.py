@@ -20,6 +20,7 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc import adjusted_mclmc_dynamic
 from grokphase.models import teacher_student as model
 from grokphase.models.teacher_student import Position
+from grokphase.sampling import tree
 from grokphase.sampling.kernels import State
 from posterior import Problem
 from protocol import Candidate, Tuned, compiled
@@ -154,9 +155,9 @@ def mclmc(problem: Problem, key: jax.Array, position: Position, warmup: int) -> 
         return sampler.step(key, state)[0], 1.0, 2
 
     def with_gradient(state: Any) -> State:
-        of_log_density = state.logdensity_grad
-        gradient = jax.tree.map(lambda g, x: -g - x, of_log_density, state.position)
-        return State(state.position, -state.logdensity, gradient)
+        of_prior = 0.5 * tree.inner(state.position, state.position)
+        gradient = jax.tree.map(lambda g, x: -g - x, state.logdensity_grad, state.position)
+        return State(state.position, -state.logdensity - of_prior, gradient)
 
     return compiled(
         problem,

@@ -79,16 +79,21 @@ def measure(
         "milliseconds_per_gradient": 1e3 * spent / sum(gradients[kept:]),
         "gradients_per_draw": sum(gradients[kept:]) / (draws.shape[0] * draws.shape[1]),
         "observables": {n: summary(observed[:, :, i]) for i, n in enumerate(JUDGED)},
-        "with_variates": variates.shape[2]
-        and {n: summary(adjusted[:, :, i], observed[:, :, i]) for i, n in enumerate(JUDGED)},
+        "with_variates": {
+            n: summary(adjusted[:, :, i], observed[:, :, i]) for i, n in enumerate(JUDGED)
+        }
+        if variates.shape[2]
+        else None,
     }
 
 
 def adjusted_for(observed: np.ndarray, variates: np.ndarray) -> np.ndarray:
     """Draws [chains, draws, 4] less what Stein variates [chains, draws, k] explain of them.
 
-    The coefficients of a chain are fitted on the other chains.
+    The coefficients of a chain are fitted on the other chains. Not finite if a draw is not.
     """
+    if not np.isfinite(variates).all():
+        return np.full_like(observed, np.nan)
     adjusted = observed.copy()
     for chain in range(len(observed)):
         others = np.delete(np.arange(len(observed)), chain)

@@ -36,6 +36,11 @@ def tune(
         state, info = built.step(key, state)
         return state, info.acceptance, gradients
 
+    def with_gradient(state: kernels.State) -> kernels.State:
+        if not settings.approximate_forces or target.approximate_gradient is None:
+            return state
+        return kernels.State(state.position, *target.potential_and_gradient(state.position))
+
     return compiled(
         problem,
         built.init,
@@ -43,7 +48,7 @@ def tune(
         lambda state: state.position,
         ", ".join(f"{name} {value}" for name, value in options.items()) + ", by hand",
         thin=max(1, 8 // gradients),
-        with_gradient=lambda state: state,
+        with_gradient=with_gradient,
     )
 
 

@@ -27,7 +27,8 @@ class Tuned(NamedTuple):
 
     start : whitened position -> state.
     advance : (key, state) -> (state, Record of DRAWS draws); this is timed.
-    observables : Record.drawn -> [DRAWS, 4], or with Stein variates [DRAWS, 4 + 7]; not timed.
+    observables : Record.drawn -> [DRAWS, 4], or with Stein variates [DRAWS, 4 + 7]; not timed,
+        where `advance` does not compute them.
     options : what was chosen, by whom.
     """
 

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokphase import training
 from grokphase.models import teacher_student as model
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.kernels import State
+from grokphase.specifications.training import Networks, PlantedStart, TrainingSpecification
 from grokphase.tables.observables import STEIN_VARIATES
 from jax.flatten_util import ravel_pytree
 
@@ -113,3 +115,39 @@ def test_variates_have_zero_average_over_a_posterior():
         size = np.sqrt(np.einsum("rw,rwk->k", weight, np.square(variates)))
     assert (size > 0.1).all()
     np.testing.assert_allclose(average / size, 0, atol=1e-6)
+
+
+def test_variates_are_recorded_with_the_exact_gradient(monkeypatch):
+    """Forces in bfloat16, whose errors have a fixed sign, move the networks alone."""
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
+    of = parameters(input_dim=20, width=30, train_size=200)
+    kernel = {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 2}
+    spec = TrainingSpecification(
+        experiment="e",
+        seed=0,
+        point="p",
+        model="teacher_student",
+        parameters=of,
+        kernel=kernel | {"force_precision": "bfloat16"},
+        burn_in=0,
+        draws=2,
+        thin=1,
+        neuron_sweeps=1,
+        networks=Networks(prior=1, planted=0),
+        planted=PlantedStart(),
+    )
+    data = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), data_of(of))
+    start = model.start(jax.random.key(0), "prior", of, data, spec.planted)
+    together, positions = (
+        jax.tree.map(lambda x: x[None], data),
+        jax.tree.map(lambda x: x[None, None], start),
+    )
+    sampler = training._sampler(spec, model, 1)
+    keys = jax.random.split(jax.random.key(1), (1, 1))
+    ended = sampler.run(keys, sampler.start(positions, together), together, lambda now: None)
+    recorded = ended.observables[0, 0, -1, -len(NAMES) :]
+    state = jax.tree.map(lambda x: x[0, 0], ended.state)
+    exact = model.stein_variates(state_of(of, data, state.position), of, data)
+    rough = model.stein_variates(state, of, data)
+    np.testing.assert_allclose(recorded, exact, rtol=1e-3, atol=1e-4)
+    assert (np.abs(rough - exact) > 10 * np.abs(recorded - exact)).any()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from grokphase import aggregation, training
 from grokphase.aggregation import (
     Action,
     Networks,
@@ -377,6 +378,40 @@ def test_stein_variates_remove_what_they_explain():
     assert found["mean"] == pytest.approx(effect.mean(), abs=1e-9)
     assert found["dataset_error"] == pytest.approx(effect.std(ddof=1) / np.sqrt(20))
     assert off["mean"] == off["raw_mean"] == found["raw_mean"] == pytest.approx(draws.mean())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "adjusts"),
+    [
+        ({"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2}, True),
+        (
+            {"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2, "metropolis": False},
+            False,
+        ),
+        ({"kernel": "pcn_langevin", "step_size": 0.1}, True),
+        ({"kernel": "pcn_langevin", "step_size": 0.1, "metropolis": False}, False),
+        ({"kernel": "isotropic_langevin", "step_size": 1e-5}, False),
+    ],
+)
+def test_means_under_kernels_with_a_bias_are_not_adjusted_for_stein_variates(kernel, adjusts):
+    """Their average is zero over the posterior alone."""
+    variates = np.random.default_rng(5).standard_normal((40, 1))
+    stein = SteinMoments(variates, np.ones((40, 2, 1)))
+    networks = synthetic(repeats=1)._replace(stein=stein)
+    trained = TRAINING.model_copy(update={"kernel": kernel})
+    found = columns(outputs(networks, specification(training=trained)))
+    assert (found["mean"] != found["raw_mean"]).all() == adjusts
+
+
+def test_moments_of_variates_survive_a_shard():
+    """Training writes them flat; covariances are those of NumPy."""
+    draws = np.random.default_rng(6).standard_normal((3, 20, 5)).astype(np.float32)
+    table = pa.table({name: list(x) for name, x in training._stein_moments(draws, 2).items()})
+    found = aggregation._stein_moments(table)
+    np.testing.assert_allclose(found.means, draws[:, :, 2:].mean(axis=1), rtol=1e-5)
+    for one, covariances in zip(draws, found.covariances, strict=True):
+        expected = np.cov(one.T.astype(float), ddof=0)[:, 2:]
+        np.testing.assert_allclose(covariances, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_control_variates_can_be_switched_off():

@@ -14,6 +14,7 @@ from grokphase.errors import GrokphaseError
 from grokphase.models.umbrella_cost import overlap_deviation, profile_overlaps
 from grokphase.overlap_density import OverlapDensity, overlap_density
 from grokphase.parameters import TeacherStudent
+from grokphase.sampling import kernels
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
 from grokphase.specifications.aggregation import (
@@ -52,7 +53,8 @@ class Networks(NamedTuple):
 
     dataset, start, acceptance, sweep_acceptance [networks]; draws: observable -> its chains;
     counts and expected_counts [networks, bins] of the order parameters, the latter [networks, 0]
-    without sweeps; control_variates [networks, k] of their datasets; variates of their draws.
+    without sweeps; control_variates [networks, k] of their datasets; stein : moments of the
+    variates of their draws.
     """
 
     dataset: NDArray[np.int_]
@@ -406,17 +408,17 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     """Mean and errors of every observable over datasets.
 
     With control variates the networks' means are adjusted for the Stein variates of their draws
-    (grokphase.stein), which at the paper's size explain most of how a network fluctuates. Then the
-    datasets' means are regressed on statistics of their training sets
-    whose population values are zero, and the mean is that of what remains: the same expectation,
-    without the part of the spread that those statistics explain. At the paper's size that is
-    95 % of the variance of the linear overlap.
+    (grokphase.stein), which at the paper's size explain most of how a network fluctuates; not where
+    the kernel's own distribution is not the posterior. Then the datasets' means are regressed on
+    statistics of their training sets whose population values are zero, and the mean is that of what
+    remains: the same expectation, without the part of the spread that those statistics explain. At
+    the paper's size that is 95 % of the variance of the linear overlap.
     """
     design = _design(networks, specification)
     subsets = subsets_of(np.unique(networks.dataset), specification)
     means = np.stack([chains.mean for chains in networks.draws.values()], axis=1)
     adjusted = means
-    if specification.control_variates:
+    if specification.control_variates and kernels.settings(specification.training.kernel).exact:
         draws = next(iter(networks.draws.values())).draws
         adjusted = adjusted_means(means, networks.stein, networks.dataset, draws)
     rows = []

@@ -123,8 +123,7 @@ class Resources(NamedTuple):
 def training(specification: TrainingSpecification, datasets: int) -> Resources:
     """Resources of training the networks of one point on so many datasets."""
     parameters = specification.parameters
-    options = dict(specification.kernel)
-    settings = kernels.load(options.pop("kernel")).Settings(**options)
+    settings = kernels.settings(specification.kernel)
     networks = len(specification.networks.starts())
     profiles = 0
     if specification.umbrella is not None:
@@ -150,6 +149,8 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         if specification.neuron_sweeps:
             densities = math.ceil(specification.draws / EXPECTED_EVERY)
         of_network += densities * density(parameters) + profiles * profile(parameters)
+        if settings.approximate_forces and multiplies_bfloat16():
+            of_network += specification.draws * seconds
     return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
 

@@ -1,16 +1,17 @@
 """Means of a network's observables, without the fluctuations that its Stein variates explain.
 
-Stein variates have zero average over the posterior (`stein_variates` of grokphase.models), so that
-any multiple of them may be subtracted from an observable. The multiples are those of least squares.
-They are fitted on the other datasets than the one they are used for: so the adjusted means have the
-expectation of the plain ones, and their spread between datasets tells their error.
+Stein variates have zero average over the posterior (`stein_variates` of a model), so that in
+equilibrium any multiple of them may be subtracted from an observable. The multiples are those of
+least squares. They are fitted on the other datasets than the one they are used for: so the adjusted
+means have the expectation of the plain ones, and their spread between datasets tells their error.
+Observables that the variates do not explain lose by it, up to a fifth of an error with the fewest
+draws that are taken (see DRAWS_PER_COEFFICIENT), if a network's draws are alike.
 
-A distribution that is not quite the posterior yet changes at the rate d<f>/dt = <L f> under
-Langevin dynamics with generator L, and the variates are L of trial functions. So what they
-explain of the fluctuations they also explain of what burn-in has left. At the paper's size, six
-noises from 0.1 to 0.3, ten datasets with two networks each, four draws after a burn-in of four were
-compared with 40 draws of the same datasets after 12, differences of the means (root mean squares,
-in brackets in their standard errors):
+Before equilibrium <f> changes under Langevin dynamics at the rate <L f>, of whose kind the variates
+are, and what burn-in has left is mostly explained by them as well. This is an observation: at the
+paper's size, six noises from 0.1 to 0.3, ten datasets with two networks each, four draws after a
+burn-in of four were compared with 40 draws of the same datasets after 12, differences of the means
+(root mean squares, in brackets in their standard errors):
 
                  plain            adjusted
     f.H1         0.0014  (1.7)    0.0005  (1.2)
@@ -31,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS_PER_COEFFICIENT = 8
-"""Draws from which on Stein variates are used, per coefficient that is fitted to them."""
+"""Draws, less one of every dataset, from which on Stein variates are used, per coefficient that is
+fitted to them."""
 
 
 class SteinMoments(NamedTuple):
@@ -80,7 +82,8 @@ def adjusted_means(
 def _products(
     means: NDArray[np.float64], variates: SteinMoments, rows: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Mean products [o + k, k] of the deviations of a dataset's draws from their common mean."""
+    """Products [o + k, k] of the deviations of a dataset's draws from their common mean, averaged
+    over the draws of a network and summed over the networks."""
     columns = np.concatenate([means[rows], variates.means[rows]], axis=1)
     deviations = columns - columns.mean(axis=0)
     within = variates.covariances[rows].sum(axis=0)

@@ -206,6 +206,9 @@ def _train_group(
 
 def _stein_moments(draws: NDArray[np.float32], observables: int) -> Arrays:
     """Columns of a shard from draws [networks, draws, observables + k] that end in variates."""
+    if draws.shape[2] == observables:
+        none = np.zeros((len(draws), 0))
+        return {"stein_means": none, "stein_covariances": none}
     means = draws.mean(axis=1, dtype=np.float64)
     covariances = []
     for of_network, mean in zip(draws, means, strict=True):
@@ -247,9 +250,8 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
     """The sampler of networks on so many datasets at a time."""
     parameters = specification.parameters
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
-    options = dict(specification.kernel)
-    kernel = kernels.load(options.pop("kernel"))
-    settings = kernel.Settings(**options)
+    kernel = kernels.load(specification.kernel["kernel"])
+    settings = kernels.settings(specification.kernel)
 
     def make_kernel(data: Any, accept_all: jax.Array) -> kernels.Kernel:
         def build(target: kernels.Target) -> kernels.Kernel:
@@ -264,6 +266,12 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
             jnp.concatenate([observables, variates]),
             model.order_parameters(state.position, parameters, data),
         )
+
+    def with_exact_gradient(data: Any, state: kernels.State) -> kernels.State:
+        target = model.target(parameters, data)
+        if not settings.approximate_forces or target.approximate_gradient is None:
+            return state
+        return state._replace(gradient=target.potential_and_gradient(state.position)[1])
 
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
     per_step = moves.work_per_step(specification, parameters, gradients)
@@ -285,6 +293,7 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         moves.expected_counts(specification, parameters),
         moves.profiles(specification, parameters),
         work_per_draw * schedule.total,
+        with_exact_gradient if STEIN_VARIATES[specification.model] else None,
     )
 
 

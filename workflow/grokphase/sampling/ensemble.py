@@ -192,6 +192,8 @@ class Sampler:
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
     profiles : what is computed of every recorded draw beside; the schedule's windows need it.
+    exact : (data, state) -> the state as it is observed in recorded draws of the posterior itself,
+        for observables that the gradient of a kernel with approximate forces would bias.
     work : multiply-adds of the steps of the networks of a dataset, which decide how much time is
         given to compilation.
     """
@@ -206,6 +208,7 @@ class Sampler:
         expected_counts: Callable[[Position, Any], jax.Array] | None = None,
         profiles: Profiles | None = None,
         work: float = math.inf,
+        exact: Callable[[Any, State], State] | None = None,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
@@ -267,7 +270,10 @@ class Sampler:
                             lambda: jnp.zeros(profiles.length),
                         )
                         computed = computed.at[row].set(profile)
-                    observed, values = observe(data, state)
+                    seen = state
+                    if exact:
+                        seen = jax.lax.cond(counted, lambda: exact(data, state), lambda: state)
+                    observed, values = observe(data, seen)
                     return state, (
                         observables.at[row].set(observed),
                         acceptance + accepted.mean(axis=0),

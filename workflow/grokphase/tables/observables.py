@@ -35,4 +35,4 @@ STEIN_VARIATES: dict[str, tuple[str, ...]] = {
     "modular_addition": (),
 }
 """Trial functions of the Stein variates that training records with every draw, by model
-(grokphase.models.stein_variates)."""
+(`stein_variates` of its module)."""

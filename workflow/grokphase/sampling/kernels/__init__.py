@@ -3,7 +3,7 @@
 Coordinates are whitened: the prior of every coordinate is N(0, 1), and the posterior is
 exp(-Phi(position)) times that prior, with potential Phi = L/noise. A kernel module defines
 
-    Settings    a frozen pydantic model of its options, with ``gradients_per_step``
+    Settings    a frozen pydantic model of its options, with ``gradients_per_step`` and ``exact``
     build       (target, settings, accept_all=False) -> Kernel(init, step)
 
 and nothing else needs to know about it: its file name is its name in the configuration. With
@@ -14,7 +14,7 @@ the workflow is being planned, so a kernel module imports JAX inside `build` onl
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +46,11 @@ class KernelSettings(BaseModel):
             unadjusted * self.gradients_per_unadjusted_step
             + (1 - unadjusted) * self.gradients_per_step
         )
+
+    @property
+    def exact(self) -> bool:
+        """Whether steps that may be rejected leave the posterior as it is, at any step size."""
+        return False
 
     @property
     def approximate_forces(self) -> bool:
@@ -113,3 +118,10 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """The kernel module of that name."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def settings(kernel: Mapping[str, Any]) -> KernelSettings:
+    """The options of a kernel from a mapping that also holds its name, as `kernel`."""
+    options = {name: value for name, value in kernel.items() if name != "kernel"}
+    found: KernelSettings = load(kernel["kernel"]).Settings(**options)
+    return found

@@ -10,7 +10,8 @@ energy error comes from Phi alone, at second order in h. Each trajectory draws i
 of repetitions anew, uniformly within the relative distances ``jitter`` and ``length_spread`` of
 ``step_size`` and ``leapfrog_steps``: a mode of frequency w returns to where it was after an angle
 2 pi/w, so that trajectories of one length never relax it (at d=150, N=700, n=3000, noise 0.25 the
-linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in place). With
+linear overlap has w = 1.8, and 12 steps of 0.29 leave 75 % of a deviation in place; two steps,
+whose number no ``length_spread`` below 1 changes in pairs, are far from a turn). With
 ``metropolis`` the end point is accepted with probability min(1, exp(-energy error)) and the
 posterior is exact.
 
@@ -106,6 +107,10 @@ class Settings(KernelSettings):
     @property
     def gradients_per_unadjusted_step(self) -> int:
         return self.unadjusted_leapfrog_steps or self.leapfrog_steps
+
+    @property
+    def exact(self) -> bool:
+        return self.metropolis
 
     @property
     def approximate_forces(self) -> bool:

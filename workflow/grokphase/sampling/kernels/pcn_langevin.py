@@ -26,6 +26,10 @@ class Settings(KernelSettings):
     step_size: float = Field(gt=0, lt=2, strict=True)
     metropolis: bool = Field(default=True, strict=True)
 
+    @property
+    def exact(self) -> bool:
+        return self.metropolis
+
 
 def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
