@@ -8,6 +8,7 @@ bench:
 	.venv/bin/python benchmarks/aggregation.py
 	.venv/bin/python benchmarks/equilibration.py
 	.venv/bin/python benchmarks/scaling.py
+	.venv/bin/python benchmarks/means.py
 
 # Half an hour on two cores; needs SLURM.
 .PHONY: bench-slurm
