@@ -10,17 +10,17 @@ draws that are taken (see DRAWS_PER_COEFFICIENT), if a network's draws are alike
 Before equilibrium <f> changes under Langevin dynamics at the rate <L f>, of whose kind the variates
 are, and what burn-in has left is mostly explained by them as well. This is an observation: at the
 paper's size, six noises from 0.1 to 0.3, ten datasets with two networks each, four draws after a
-burn-in of four were compared with 40 draws of the same datasets after 12, differences of the means
-(root mean squares, in brackets in their standard errors):
+burn-in of four were compared with 40 draws of the same datasets after 12 (benchmarks/means.py),
+differences of the means (root mean squares, in brackets in their standard errors):
 
                  plain            adjusted
-    f.H1         0.0014  (1.7)    0.0005  (1.2)
-    f.H3         0.0010  (3.4)    0.0002  (1.4)
-    mean q^2     0.036   (1.9)    0.010   (1.0)
-    droplets     0.0003  (1.1)    0.0003  (1.1)
-    |v|^2        0.0013  (1.6)    0.0001  (1.5)
-    train loss   0.0029  (3.1)    0.0005  (1.0)
-    test loss    0.0035  (3.4)    0.0011  (1.5)
+    f.H1         0.0012  (1.3)    0.0004  (1.2)
+    f.H3         0.0010  (3.1)    0.0002  (1.3)
+    mean q^2     0.041   (2.0)    0.005   (0.9)
+    droplets     0.0004  (1.2)    0.0003  (1.1)
+    |v|^2        0.0013  (1.6)    0.0001  (1.4)
+    train loss   0.0028  (2.8)    0.0005  (1.0)
+    test loss    0.0034  (3.0)    0.0009  (1.5)
 
 Sources: Assaraf and Caffarel, Phys. Rev. Lett. 83, 4682 (1999); Mira, Solgi and Imparato, Stat.
 Comput. 23, 653 (2013).
