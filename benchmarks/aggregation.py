@@ -93,6 +93,7 @@ def measure(draws: int, folder: Path) -> dict[str, Any]:
         networks_per_dataset=len(STARTS),
         subsets=2,
         control_variates=True,
+        stein_variates=True,
         histogram=Histogram(),
         convergence=Convergence(),
     )

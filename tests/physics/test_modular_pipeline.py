@@ -151,6 +151,7 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
         networks_per_dataset=2,
         subsets=2,
         control_variates=True,
+        stein_variates=True,
         convergence=Convergence(),
     )
     files = {name: tmp_path / name for name in AGGREGATES["modular_addition"]}

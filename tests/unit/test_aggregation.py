@@ -57,6 +57,7 @@ def specification(**changes):
         "networks_per_dataset": 2,
         "subsets": 5,
         "control_variates": True,
+        "stein_variates": True,
         "histogram": Histogram(),
         "convergence": Convergence(),
     }
@@ -374,33 +375,10 @@ def test_stein_variates_remove_what_they_explain():
     )
     networks = synthetic(repeats=1)._replace(draws={"o0": summarise(draws)}, stein=stein)
     found = columns(outputs(networks, specification()))
-    off = columns(outputs(networks, specification(control_variates=False)))
+    off = columns(outputs(networks, specification(stein_variates=False)))
     assert found["mean"] == pytest.approx(effect.mean(), abs=1e-9)
     assert found["dataset_error"] == pytest.approx(effect.std(ddof=1) / np.sqrt(20))
     assert off["mean"] == off["raw_mean"] == found["raw_mean"] == pytest.approx(draws.mean())
-
-
-@pytest.mark.parametrize(
-    ("kernel", "adjusts"),
-    [
-        ({"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2}, True),
-        (
-            {"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2, "metropolis": False},
-            False,
-        ),
-        ({"kernel": "pcn_langevin", "step_size": 0.1}, True),
-        ({"kernel": "pcn_langevin", "step_size": 0.1, "metropolis": False}, False),
-        ({"kernel": "isotropic_langevin", "step_size": 1e-5}, False),
-    ],
-)
-def test_means_under_kernels_with_a_bias_are_not_adjusted_for_stein_variates(kernel, adjusts):
-    """Their average is zero over the posterior alone."""
-    variates = np.random.default_rng(5).standard_normal((40, 1))
-    stein = SteinMoments(variates, np.ones((40, 2, 1)))
-    networks = synthetic(repeats=1)._replace(stein=stein)
-    trained = TRAINING.model_copy(update={"kernel": kernel})
-    found = columns(outputs(networks, specification(training=trained)))
-    assert (found["mean"] != found["raw_mean"]).all() == adjusts
 
 
 def test_moments_of_variates_survive_a_shard():

@@ -556,6 +556,30 @@ def test_settings_of_an_unadjusted_part_that_there_is_not_are_warned_of():
     assert not load_config(RAW).warnings(["teacher_student"])
 
 
+@pytest.mark.parametrize(
+    ("kernel", "adjusts"),
+    [
+        ({"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2}, True),
+        (
+            {"kernel": "hamiltonian", "step_size": 0.1, "leapfrog_steps": 2, "metropolis": False},
+            False,
+        ),
+        ({"kernel": "pcn_langevin", "step_size": 0.1}, True),
+        ({"kernel": "pcn_langevin", "step_size": 0.1, "metropolis": False}, False),
+        ({"kernel": "isotropic_langevin", "step_size": 1e-5}, False),
+    ],
+)
+def test_only_means_of_exact_kernels_are_adjusted_for_stein_variates(kernel, adjusts):
+    """The average of these is zero over the posterior alone."""
+    changes = {f"{E}.sampler": kernel | {"burn_in": 4, "draws": 4}, f"{E}.umbrella": None}
+    for wanted in (True, False):
+        config = load_config(changed(changes | {f"{E}.control_variates": wanted}))
+        point = next(iter(config.experiments["teacher_student"].points()))
+        found = config.aggregation("teacher_student", point)
+        assert found.stein_variates == (adjusts and wanted)
+        assert found.control_variates == wanted
+
+
 def test_few_draws_of_single_networks_are_warned_of():
     alone = {f"{E}.networks": {"prior": 1, "planted": 0}}
     [warning] = load_config(changed(alone)).warnings(["teacher_student"])

@@ -14,7 +14,6 @@ from grokphase.errors import GrokphaseError
 from grokphase.models.umbrella_cost import overlap_deviation, profile_overlaps
 from grokphase.overlap_density import OverlapDensity, overlap_density
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling import kernels
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose
 from grokphase.specifications.aggregation import (
@@ -407,18 +406,18 @@ def _design(
 def outputs(networks: Networks, specification: AggregationSpecification) -> pa.Table:
     """Mean and errors of every observable over datasets.
 
-    With control variates the networks' means are adjusted for the Stein variates of their draws
-    (grokphase.stein), which at the paper's size explain most of how a network fluctuates; not where
-    the kernel's own distribution is not the posterior. Then the datasets' means are regressed on
-    statistics of their training sets whose population values are zero, and the mean is that of what
-    remains: the same expectation, without the part of the spread that those statistics explain. At
-    the paper's size that is 95 % of the variance of the linear overlap.
+    With Stein variates the networks' means are adjusted for those of their draws
+    (grokphase.stein), which at the paper's size explain most of how a network fluctuates. With
+    control variates the datasets' means are then regressed on statistics of their training sets
+    whose population values are zero, and the mean is that of what remains: the same expectation,
+    without the part of the spread that those statistics explain. At the paper's size that is 95 %
+    of the variance of the linear overlap.
     """
     design = _design(networks, specification)
     subsets = subsets_of(np.unique(networks.dataset), specification)
     means = np.stack([chains.mean for chains in networks.draws.values()], axis=1)
     adjusted = means
-    if specification.control_variates and kernels.settings(specification.training.kernel).exact:
+    if specification.stein_variates:
         draws = next(iter(networks.draws.values())).draws
         adjusted = adjusted_means(means, networks.stein, networks.dataset, draws)
     rows = []

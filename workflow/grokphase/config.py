@@ -23,6 +23,7 @@ from grokphase.configuration.problems import cross_problems, scale_problems
 from grokphase.errors import GrokphaseError
 from grokphase.layout import DEFAULT_SCALE
 from grokphase.parameters import is_prime
+from grokphase.sampling import kernels
 from grokphase.specifications.aggregation import (
     FEWEST_DRAWS,
     FEWEST_DRAWS_OF_A_CHAIN,
@@ -170,14 +171,17 @@ class Config(BaseModel):
     def aggregation(self, experiment: str, point: str) -> AggregationSpecification:
         """Specification of the aggregation at one point."""
         one = self._trained(experiment)
+        training = self.training(experiment, point)
         return AggregationSpecification(
             point=point,
             model=one.model,
-            training=self.training(experiment, point),
+            training=training,
             datasets=one.datasets,
             networks_per_dataset=len(one.networks.starts()),
             subsets=one.subsets,
             control_variates=one.control_variates,
+            # Their average is zero over the posterior, which other kernels do not sample.
+            stein_variates=one.control_variates and kernels.settings(training.kernel).exact,
             histogram=one.histogram if isinstance(one, TeacherStudentExperiment) else None,
             convergence=one.convergence,
         )

@@ -77,7 +77,8 @@ class AggregationSpecification(BaseModel):
     """How the shards of one point are combined; `training` is how their networks were trained.
 
     `histogram` rebins the overlaps, of models that have one. `subsets` is the number of equal
-    groups of datasets whose spread gives the error bars.
+    groups of datasets whose spread gives the error bars. `control_variates` and `stein_variates`
+    say whether means are adjusted for statistics of the datasets and of the draws.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,5 +90,6 @@ class AggregationSpecification(BaseModel):
     networks_per_dataset: PositiveCount
     subsets: int = Field(ge=2)
     control_variates: bool
+    stein_variates: bool
     histogram: Histogram | None = None
     convergence: Convergence
