@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from grokphase import aggregation, training
 from grokphase.aggregation import (
     Action,
     Networks,
@@ -26,10 +25,10 @@ from grokphase.models.umbrella_cost import PROFILE_NODES
 from grokphase.sampling.chains import summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.specifications.training import Umbrella
-from grokphase.stein import SteinMoments
 from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.stein_moments import SteinMoments
 from scipy.stats import chi2, kstest, norm, t
 
 OBSERVED = OBSERVABLES["teacher_student"]
@@ -379,17 +378,6 @@ def test_stein_variates_remove_what_they_explain():
     assert found["mean"] == pytest.approx(effect.mean(), abs=1e-9)
     assert found["dataset_error"] == pytest.approx(effect.std(ddof=1) / np.sqrt(20))
     assert off["mean"] == off["raw_mean"] == found["raw_mean"] == pytest.approx(draws.mean())
-
-
-def test_moments_of_variates_survive_a_shard():
-    """Training writes them flat; covariances are those of NumPy."""
-    draws = np.random.default_rng(6).standard_normal((3, 20, 5)).astype(np.float32)
-    table = pa.table({name: list(x) for name, x in training._stein_moments(draws, 2).items()})
-    found = aggregation._stein_moments(table)
-    np.testing.assert_allclose(found.means, draws[:, :, 2:].mean(axis=1), rtol=1e-5)
-    for one, covariances in zip(draws, found.covariances, strict=True):
-        expected = np.cov(one.T.astype(float), ddof=0)[:, 2:]
-        np.testing.assert_allclose(covariances, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_control_variates_can_be_switched_off():

@@ -2,17 +2,15 @@
 
 import numpy as np
 import pytest
-from grokphase.stein import DRAWS_PER_COEFFICIENT, SteinMoments, adjusted_means
+from grokphase.stein import DRAWS_PER_COEFFICIENT, adjusted_means
+from grokphase.tables.stein_moments import SteinMoments
 from scipy.stats import kstest, t
 
 
 def moments(observables, variates):
     """(means [networks, o], SteinMoments) of draws [networks, draws, ...]."""
     both = np.concatenate([observables, variates], axis=2)
-    deviations = both - both.mean(axis=1, keepdims=True)
-    products = np.einsum("ndi,ndj->nij", deviations, deviations) / both.shape[1]
-    count = observables.shape[2]
-    return observables.mean(axis=1), SteinMoments(variates.mean(axis=1), products[:, :, count:])
+    return observables.mean(axis=1), SteinMoments.of_draws(both, observables.shape[2])
 
 
 def chains(generator, networks, length, columns, correlation):
@@ -92,3 +90,17 @@ def test_variates_that_are_constant_or_repeated_change_nothing():
     plain = adjusted_means(*moments(observables, variates), dataset, 100)
     found = adjusted_means(*moments(observables, more), dataset, 100)
     np.testing.assert_allclose(found, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("variates", [3, 0])
+def test_moments_survive_the_columns_of_a_shard(variates):
+    """These are flat; covariances are those of NumPy."""
+    draws = np.random.default_rng(6).standard_normal((3, 20, 2 + variates)).astype(np.float32)
+    columns = SteinMoments.of_draws(draws, 2).columns()
+    assert {name: x.ndim for name, x in columns.items()} == dict.fromkeys(columns, 2)
+    found = SteinMoments.of_columns(columns["stein_means"], columns["stein_covariances"])
+    np.testing.assert_allclose(found.means, draws[:, :, 2:].mean(axis=1), rtol=1e-5)
+    for one, covariances in zip(draws, found.covariances, strict=True):
+        expected = np.cov(one.T.astype(float), ddof=0)[:, 2:]
+        if variates:
+            np.testing.assert_allclose(covariances, expected, rtol=1e-5, atol=1e-7)

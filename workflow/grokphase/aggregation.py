@@ -22,10 +22,11 @@ from grokphase.specifications.aggregation import (
     Convergence,
     Histogram,
 )
-from grokphase.stein import SteinMoments, adjusted_means
+from grokphase.stein import adjusted_means
 from grokphase.storage import iterate_rows, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
+from grokphase.tables.stein_moments import SteinMoments
 
 LOWEST_SWEEP_ACCEPTANCE = 0.95
 """Share of the sweeps' proposals accepted from which interpolated densities are trusted."""
@@ -198,16 +199,10 @@ def as_networks(read: Shards, model: str) -> Networks:
         if expected in read.table.column_names
         else np.zeros((len(read.table), 0)),
         matrix(read.table, "control_variates"),
-        _stein_moments(read.table),
+        SteinMoments.of_columns(
+            matrix(read.table, "stein_means"), matrix(read.table, "stein_covariances")
+        ),
     )
-
-
-def _stein_moments(table: pa.Table) -> SteinMoments:
-    means = matrix(table, "stein_means")
-    networks, count = means.shape
-    covariances = matrix(table, "stein_covariances")
-    rows = covariances.shape[1] // count if count else 0
-    return SteinMoments(means, covariances.reshape(networks, rows, count))
 
 
 def matrix(table: pa.Table, column: str) -> NDArray[Any]:

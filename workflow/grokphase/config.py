@@ -44,9 +44,6 @@ from grokphase.specifications.theory import (
 )
 from grokphase.specifications.training import TrainingSpecification, unadjusted_draws
 
-UNADJUSTED = ("unadjusted_step_size", "unadjusted_leapfrog_steps", "unadjusted_sweeps")
-"""Settings of a sampler for the part of burn-in in which every proposal is accepted."""
-
 
 class Config(BaseModel):
     """The whole of config.yaml at one scale."""
@@ -102,8 +99,8 @@ class Config(BaseModel):
             for name, one in chosen.items()
             if one.sampler is not None
             and not unadjusted_draws(-(-one.sampler.burn_in // one.sampler.thin))
-            for key in UNADJUSTED
-            if getattr(one.sampler, key, None) is not None
+            for key, value in one.sampler
+            if key.startswith("unadjusted_") and value is not None
         ]
         composite = [
             f"experiments.{name}: prime={prime} is not prime: its target modes are not degenerate"

@@ -26,29 +26,14 @@ Sources: Assaraf and Caffarel, Phys. Rev. Lett. 83, 4682 (1999); Mira, Solgi and
 Comput. 23, 653 (2013).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
+
+from grokphase.tables.stein_moments import SteinMoments
 
 DRAWS_PER_COEFFICIENT = 8
 """Draws, less one of every dataset, from which on Stein variates are used, per coefficient that is
 fitted to them."""
-
-
-class SteinMoments(NamedTuple):
-    """Moments over the draws of every network.
-
-    means [networks, k] : of the variates.
-    covariances [networks, o + k, k] : of the observables and of the variates, with the latter.
-    """
-
-    means: NDArray[np.float64]
-    covariances: NDArray[np.float64]
-
-    def take(self, networks: NDArray[np.intp]) -> "SteinMoments":
-        """The moments of these networks, in this order."""
-        return SteinMoments(self.means[networks], self.covariances[networks])
 
 
 def adjusted_means(

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from grokphase.datasets import read_dataset
 from grokphase.errors import DivergenceError, GrokphaseError, StoppedError
@@ -31,6 +30,7 @@ from grokphase.specifications.training import STARTS, TrainingSpecification
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
+from grokphase.tables.stein_moments import SteinMoments
 
 ACCELERATOR_SPEED = 100.0
 """Work of an accelerator over that of one core of a CPU in the time of a block of draws."""
@@ -187,7 +187,7 @@ def _train_group(
     return {
         dataset: {
             "observables": ensemble.observables[row, :, :, :observables],
-            **_stein_moments(ensemble.observables[row], observables),
+            **SteinMoments.of_draws(ensemble.observables[row], observables).columns(),
             "acceptance": ensemble.acceptance[row, :, 0] / specification.draws,
             "sweep_acceptance": ensemble.acceptance[row, :, 1] / specification.draws,
             "control_variates": model.control_variates(data[row]),
@@ -201,23 +201,6 @@ def _train_group(
             ),
         }
         for row, dataset in enumerate(group)
-    }
-
-
-def _stein_moments(draws: NDArray[np.float32], observables: int) -> Arrays:
-    """Columns of a shard from draws [networks, draws, observables + k] that end in variates."""
-    if draws.shape[2] == observables:
-        none = np.zeros((len(draws), 0))
-        return {"stein_means": none, "stein_covariances": none}
-    means = draws.mean(axis=1, dtype=np.float64)
-    covariances = []
-    for of_network, mean in zip(draws, means, strict=True):
-        deviations = of_network - mean
-        covariance = deviations.T @ deviations[:, observables:] / len(deviations)
-        covariances.append(covariance.ravel())
-    return {
-        "stein_means": means[:, observables:],
-        "stein_covariances": np.stack(covariances),
     }
 
 

@@ -154,9 +154,9 @@ class BaseExperiment(BaseModel):
         default=True,
         strict=True,
         description="Remove from the outputs what the training sets' own sample moments explain, "
-        "which takes ten datasets, and what Stein variates explain of the draws, which takes 56 "
-        "draws of the other datasets beside one of each, and a kernel that is exact; with fewer "
-        "nothing is removed.",
+        "which takes ten datasets, and what Stein variates explain of the draws, which takes "
+        "an exact kernel and draws enough of the other datasets (grokphase.stein); else nothing is "
+        "removed.",
     )
     datasets_per_job: PositiveCount = Field(
         default=5, description="Datasets trained by one job; has no effect on any network."

@@ -409,8 +409,8 @@ def stein_variates(state: State, parameters: TeacherStudent, data: Data) -> jax.
     scale = prior_scale(parameters).weights
     readout, weights = state.position
     of_readout, of_weights = jax.tree.map(jnp.add, state.position, state.gradient)
-    q, square = scale * (weights @ data.teacher), scale**2 * jnp.sum(jnp.square(weights), axis=1)
-    variables = jnp.stack([readout, q, square], axis=1)
+    square = scale**2 * jnp.sum(jnp.square(weights), axis=1)
+    variables = jnp.stack([readout, overlaps(state.position, parameters, data), square], axis=1)
 
     def of_neuron(x: jax.Array, slopes: jax.Array) -> jax.Array:
         """L h, from the inner products of the gradients of the three variables, and L of each."""
@@ -437,13 +437,14 @@ def _trial_functions(parameters: TeacherStudent, variables: jax.Array) -> jax.Ar
 
     variables [3] : whitened readout, overlap q, |w|^2. Scales are such that the sums are about one.
     """
+    scale = prior_scale(parameters)
     readout, q, square = variables
     u = q / jnp.sqrt(1 + 2 * square)
     return jnp.stack(
         [
-            readout * u * math.sqrt(parameters.readout_variance / parameters.width),
-            readout * u**3 * math.sqrt(parameters.readout_variance / parameters.width),
-            q**2 * (parameters.input_dim / parameters.weight_variance / parameters.width),
+            scale.readout * readout * u,
+            scale.readout * readout * u**3,
+            (q / scale.weights) ** 2 / parameters.width,
             readout**2 / parameters.width,
             square / (parameters.weight_variance * parameters.width),
             (readout * u) ** 2 / parameters.width,

@@ -192,8 +192,8 @@ class Sampler:
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
     profiles : what is computed of every recorded draw beside; the schedule's windows need it.
-    exact : (data, state) -> the state as it is observed in recorded draws of the posterior itself,
-        for observables that the gradient of a kernel with approximate forces would bias.
+    with_exact_gradient : (data, state) -> the state as it is observed in recorded draws of the
+        posterior itself, for observables that a gradient of approximate forces would bias.
     work : multiply-adds of the steps of the networks of a dataset, which decide how much time is
         given to compilation.
     """
@@ -208,7 +208,7 @@ class Sampler:
         expected_counts: Callable[[Position, Any], jax.Array] | None = None,
         profiles: Profiles | None = None,
         work: float = math.inf,
-        exact: Callable[[Any, State], State] | None = None,
+        with_exact_gradient: Callable[[Any, State], State] | None = None,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
@@ -271,8 +271,10 @@ class Sampler:
                         )
                         computed = computed.at[row].set(profile)
                     seen = state
-                    if exact:
-                        seen = jax.lax.cond(counted, lambda: exact(data, state), lambda: state)
+                    if with_exact_gradient:
+                        seen = jax.lax.cond(
+                            counted, lambda: with_exact_gradient(data, state), lambda: state
+                        )
                     observed, values = observe(data, seen)
                     return state, (
                         observables.at[row].set(observed),

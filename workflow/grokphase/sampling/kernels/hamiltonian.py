@@ -117,13 +117,6 @@ class Settings(KernelSettings):
         return self.force_precision == "bfloat16"
 
 
-def _further(uniform: Any, most: int) -> Any:
-    """An integer between -most and most from a uniform number of [0, 1)."""
-    import jax.numpy as jnp
-
-    return jnp.floor(uniform * (2 * most + 1)).astype(int) - most
-
-
 def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel:
     """The kernel for one posterior."""
     import jax
@@ -155,18 +148,24 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         plus = jax.tree.map(lambda x, y: x + y, first, second)
         return 0.5 * tree.inner(minus, plus)
 
+    together = 2 if settings.integrator == "two_stage" else 1
+
+    def repetitions(mean: int, uniform: Any) -> Any:
+        """Their number in a trajectory, `mean` or more or less by whole pairs if they come so."""
+        most = int(settings.length_spread * mean) // together
+        return mean + together * (jnp.floor(uniform * (2 * most + 1)).astype(int) - most)
+
     def step(key: Any, state: State) -> tuple[State, Info]:
         momentum_key, uniform_key = jax.random.split(key)
         momentum = tree.standard_normal(momentum_key, state.position)
         of_step, of_length, of_acceptance = jax.random.uniform(uniform_key, (3,))
         h = step_size * (1 + settings.jitter * (2 * of_step - 1))
         cosine, sine = jnp.cos(h), jnp.sin(h)
-        together = 2 if settings.integrator == "two_stage" else 1
-        unadjusted, adjusted = (
-            steps + together * _further(of_length, int(settings.length_spread * steps) // together)
-            for steps in (settings.gradients_per_unadjusted_step, settings.leapfrog_steps)
+        length = jnp.where(
+            accept_all,
+            repetitions(settings.gradients_per_unadjusted_step, of_length),
+            repetitions(settings.leapfrog_steps, of_length),
         )
-        length = jnp.where(accept_all, unadjusted, adjusted)
         outer = 2 * OUTER_KICK[settings.integrator]
 
         def repetition(number: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
