@@ -435,15 +435,19 @@ def test_variates_are_the_generator_of_the_trial_functions(seed):
         position, data = problem(of, seed, np.float64)
         flat, unflatten = ravel_pytree(position)
 
-        def potential(x):
-            return model.target(of, data).potential_and_gradient(unflatten(x))[0] + x @ x / 2
+        @jax.jit
+        def both(x, data):
+            def potential(x):
+                return model.target(of, data).potential_and_gradient(unflatten(x))[0] + x @ x / 2
 
-        def trial(x):
-            return trial_functions(of, data, unflatten(x))
+            def trial(x):
+                return trial_functions(of, data, unflatten(x))
 
-        laplacian = jnp.trace(jax.hessian(trial)(flat), axis1=1, axis2=2)
-        expected = laplacian - jax.jacobian(trial)(flat) @ jax.grad(potential)(flat)
-        found = model.stein_variates(state_of(of, data, position), of, data)
+            laplacian = jnp.trace(jax.hessian(trial)(x), axis1=1, axis2=2)
+            expected = laplacian - jax.jacobian(trial)(x) @ jax.grad(potential)(x)
+            return model.stein_variates(state_of(of, data, unflatten(x)), of, data), expected
+
+        found, expected = both(flat, data)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
