@@ -72,7 +72,9 @@ def draw(tables: Tables) -> Figure:
             for n in reversed(group)
         ]
         if title == "GFL" and math.isfinite(boundary):
-            label = rf"— transition, $\sigma^2 = {boundary:.3f}$ —"
+            appears = transitions["result"]["gfl_end"] == "discontinuous"
+            name = r"side minimum, $\sigma^2 <$" if appears else r"transition, $\sigma^2 =$"
+            label = rf"— {name} ${boundary:.3f}$ —"
             handles.append(Line2D([], [], linestyle="none", label=label))
     if not converged.all():
         handles.append(style.not_converged_handle())

@@ -1,5 +1,7 @@
 """Preprint figure 2: linear and cubic components of the network's output against the noise."""
 
+from typing import Literal
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
@@ -14,6 +16,10 @@ PANELS = (
     ("linear_overlap", r"linear component, $f\cdot H_1$"),
     ("cubic_overlap", r"cubic component, $f\cdot H_3$"),
 )
+
+TRANSITION_LINES: dict[str, Literal["-", "-."]] = {"continuous": "-", "discontinuous": "-."}
+TRANSITION_NAMES = {"continuous": "transition", "discontinuous": "side minimum appears"}
+"""Of the vertical lines: the side mass crosses the threshold, or starts above it."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -43,7 +49,8 @@ def draw(tables: Tables) -> Figure:
                 )
             transition = boundary["noise"].get(strength, float("nan"))
             if lowest <= transition <= highest:
-                axes.axvline(transition, color=colour, linewidth=0.9, zorder=0)
+                line = TRANSITION_LINES[boundary["result"][strength]]
+                axes.axvline(transition, color=colour, linewidth=0.9, linestyle=line, zorder=0)
             gaussian = tables.baseline.query("cubic_strength == @strength")
             if len(gaussian):
                 mean = gaussian.groupby("noise")[observable].mean()
@@ -63,8 +70,11 @@ def draw(tables: Tables) -> Figure:
     ]
     if len(tables.baseline):
         handles.append(Line2D([], [], color="0.3", linestyle=":", label="Gaussian process"))
-    handles.append(Line2D([], [], color="0.3", linewidth=0.9, marker="|", markersize=12,
-                          linestyle="none", label="transition"))  # fmt: skip
+    drawn = boundary[boundary["noise"].between(lowest, highest)]["result"].unique()
+    for result, name in TRANSITION_NAMES.items():
+        if result in drawn:
+            line = TRANSITION_LINES[result]
+            handles.append(Line2D([], [], color="0.3", linewidth=0.9, linestyle=line, label=name))
     handles.append(Line2D([], [], color="black", linestyle="--", label="target, $f\\cdot H_1=1$"))
     if not converged.all():
         handles.append(style.not_converged_handle())

@@ -351,8 +351,16 @@ def panel_rule(panels: int) -> tuple[Array, Array]:
 
 
 def panel_width(parameters: TeacherStudent) -> float:
-    """Width of a panel on which 8 Gauss-Legendre nodes integrate exp(-S) to rounding error."""
+    """Width of a panel on which 8 Gauss-Legendre nodes integrate the prior to rounding error."""
     return 0.7 * math.sqrt(parameters.weight_variance / parameters.input_dim)
+
+
+def panel_widths(t: Array, parameters: TeacherStudent, noise: Array) -> Array:
+    """Widths [p] of panels on which they integrate exp(-S): narrower where a well of S is."""
+    saddles = np.nan_to_num(stationary_overlaps(t, parameters, noise), nan=0.0)
+    saddles = np.concatenate([np.zeros((len(saddles), 1)), saddles], axis=1)
+    curvature = action_derivatives(saddles, t[:, None, :], parameters, noise[:, None])[1]
+    return np.asarray(np.maximum(curvature.max(axis=1), panel_width(parameters) ** -2) ** -0.5)
 
 
 def _reach(t: Array, parameters: TeacherStudent, noise: Array, offset: Array) -> Array:
@@ -396,7 +404,8 @@ def integrate(
     integral = np.empty(noise.size)
     # Points that need similar numbers of panels are integrated together.
     finite = np.where(np.isfinite(width), width, 0.0)
-    panels = np.maximum(1, np.ceil(finite / panel_width(parameters))).astype(int)
+    widths = np.nan_to_num(panel_widths(t, parameters, noise), nan=np.inf)
+    panels = np.maximum(1, np.ceil(finite / widths)).astype(int)
 
     def fill(part: NDArray[np.intp]) -> None:
         nodes, weights = panel_rule(int(panels[part[-1]]))

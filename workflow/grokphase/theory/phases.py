@@ -34,6 +34,13 @@ from grokphase.theory.teacher_student import (
     tail_mass,
 )
 
+LEAST_DEPTH = 3.0
+"""Nats by which the side minima must lie below a maximum at q = 0 for it to part two wells.
+
+With a linear teacher the central peak splits at low noise into two that overlap, within three prior
+deviations and at most two nats deep: its neurons follow the teacher, none of them is a droplet.
+"""
+
 
 class Phase(enum.IntEnum):
     """Phase by the probability mass of the side wells."""
@@ -59,7 +66,7 @@ class Landscape(NamedTuple):
     side_minimum: Array
     """q* > 0 of the deepest minimum beyond the barrier."""
     barrier: Array
-    """q of the highest maximum; 0 where q = 0 is a maximum and nothing separates the wells."""
+    """q of the highest maximum; 0 where that is q = 0, if it is LEAST_DEPTH above the minima."""
     action_difference: Array
     """S(q*) - S(0) in nats."""
     barrier_action: Array
@@ -74,7 +81,7 @@ def landscape(solutions: Solutions) -> Landscape:
     """Side minimum, barrier and side mass of every solution.
 
     With more than two modes there can be several barriers: the highest one is used, and the
-    deepest minimum beyond it.
+    deepest minimum beyond it. A maximum at q = 0 is one only if it is LEAST_DEPTH high.
 
     Parameters
     ----------
@@ -94,6 +101,8 @@ def landscape(solutions: Solutions) -> Landscape:
 
     outermost = np.nanmax(np.where(curvature > 0, saddles, 0.0), axis=-1, initial=0.0)
     is_top = (curvature < 0) & (saddles < outermost[..., None])
+    lowest = np.nanmin(np.where(curvature > 0, values, np.inf), axis=-1, initial=np.inf)
+    is_top[..., 0] &= values[..., 0] - lowest > LEAST_DEPTH
     top = np.argmax(np.where(is_top, values, -np.inf), axis=-1)[..., None]
     exists = is_top.any(axis=-1)
     barrier = np.where(exists, np.take_along_axis(saddles, top, axis=-1)[..., 0], np.nan)

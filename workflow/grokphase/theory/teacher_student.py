@@ -55,6 +55,7 @@ from grokphase.theory.one_neuron import (
     overlap_cutoff,
     panel_rule,
     panel_width,
+    panel_widths,
     teacher_coefficients,
 )
 
@@ -342,11 +343,12 @@ def bin_probability(solutions: Solutions, edges: ArrayLike) -> Array:
     reach = overlap_cutoff(parameters, noise, norm, t.shape[1])
     limit = float(np.max(reach, initial=0.0, where=np.isfinite(reach)))
     clipped = np.clip(bounds, -limit, limit)
+    panel = np.nanmin(panel_widths(t, parameters, noise), initial=panel_width(parameters))
     nodes: list[Array] = []
     weights: list[Array] = []
     starts: list[int] = []
     for low, high in itertools.pairwise(clipped):
-        unit, weight = panel_rule(max(1, math.ceil((high - low) / panel_width(parameters))))
+        unit, weight = panel_rule(max(1, math.ceil((high - low) / panel)))
         starts.append(sum(piece.size for piece in nodes))
         nodes.append(low + (high - low) * unit)
         weights.append((high - low) * weight)
