@@ -380,6 +380,42 @@ def test_stein_variates_remove_what_they_explain():
     assert off["mean"] == off["raw_mean"] == found["raw_mean"] == pytest.approx(draws.mean())
 
 
+def nearly_explained(gap):
+    """40 networks in two starts, `gap` apart after adjustment, of spread 0.01 instead of 1."""
+    generator = np.random.default_rng(5)
+    left = 0.01 * generator.standard_normal((40, 1))
+    left[1::2] += gap  # Prior starts and planted ones take turns.
+    noise = generator.standard_normal((40, 50))
+    square = noise.var(axis=1)
+    stein = SteinMoments(noise.mean(axis=1)[:, None], np.stack([square, square], 1)[..., None])
+    return synthetic(repeats=1)._replace(draws={"o0": summarise(left + noise)}, stein=stein)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+def test_starts_that_differ_once_they_are_adjusted_are_not_converged(gap):
+    """The gap is far below the spread of a network's plain mean, 0.14, and six of its errors."""
+    schema = aggregates.diagnostics(("o0",))
+    assert "adjusted_start_difference_o0" in schema.names
+    [row] = diagnostics(nearly_explained(gap), specification(), ("o0",)).to_pylist()
+    problem = "the starts of o0, adjusted for Stein variates, differ by"
+    assert (problem in row["problems"]) == (not row["converged"]) == (gap > 0)
+    assert (abs(row["adjusted_start_difference_o0"]) > 4) == (gap > 0)
+    plain = specification(stein_variates=False)
+    [row] = diagnostics(nearly_explained(gap), plain, ("o0",)).to_pylist()
+    assert row["converged"]
+    assert math.isnan(row["adjusted_start_difference_o0"])
+
+
+def test_a_kernel_that_hardly_moves_has_not_converged():
+    """Networks that stay where they are agree as well as any, if both starts leave them there."""
+    networks = synthetic(repeats=1)
+    slow = networks._replace(acceptance=np.full(40, 0.05))
+    [row] = diagnostics(slow, specification(), ("o0",)).to_pylist()
+    assert not row["converged"]
+    assert row["problems"] == "0.050 of the proposals are accepted < 0.1"
+    assert diagnostics(networks, specification(), ("o0",)).to_pylist()[0]["converged"]
+
+
 def test_control_variates_can_be_switched_off():
     """Then the mean is the raw mean, and the errors are those of the raw values."""
     networks = synthetic(between=0.1, within=0.0, explained=3.0)

@@ -71,6 +71,10 @@ MISTAKES = {
         {f"{E}.sweep.noise.0": math.inf},
         f"{E}.sweep.noise.0: input should be a finite number",
     ),
+    "criterion inf": (
+        {f"{E}.convergence.nested_rhat": math.inf},
+        f"{E}.convergence.nested_rhat: input should be a finite number",
+    ),
     "strength nan": (
         {f"{E}.sweep.cubic_strength.0": math.nan},
         f"{E}.sweep.cubic_strength.0: input should be a finite number",

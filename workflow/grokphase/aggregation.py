@@ -15,7 +15,7 @@ from grokphase.models.umbrella_cost import overlap_deviation, profile_overlaps
 from grokphase.overlap_density import OverlapDensity, overlap_density
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.chains import Chains, summarise
-from grokphase.sampling.diagnostics import Diagnostics, diagnose
+from grokphase.sampling.diagnostics import Diagnostics, diagnose, start_difference
 from grokphase.specifications.aggregation import (
     FEWEST_DRAWS,
     AggregationSpecification,
@@ -410,11 +410,7 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     """
     design = _design(networks, specification)
     subsets = subsets_of(np.unique(networks.dataset), specification)
-    means = np.stack([chains.mean for chains in networks.draws.values()], axis=1)
-    adjusted = means
-    if specification.stein_variates:
-        draws = next(iter(networks.draws.values())).draws
-        adjusted = adjusted_means(means, networks.stein, networks.dataset, draws)
+    means, adjusted = _means(networks), _adjusted_means(networks, specification)
     rows = []
     for column, (name, chains) in enumerate(networks.draws.items()):
         raw = _group_means(means[:, column], networks.dataset)
@@ -434,6 +430,21 @@ def outputs(networks: Networks, specification: AggregationSpecification) -> pa.T
     return pa.Table.from_pylist(rows, schema=aggregates.OUTPUTS)
 
 
+def _means(networks: Networks) -> NDArray[np.float64]:
+    """Means over the draws of every network [networks, observables]."""
+    return np.stack([chains.mean for chains in networks.draws.values()], axis=1)
+
+
+def _adjusted_means(
+    networks: Networks, specification: AggregationSpecification
+) -> NDArray[np.float64]:
+    """The same adjusted for Stein variates, if the specification says so."""
+    if not specification.stein_variates:
+        return _means(networks)
+    draws = next(iter(networks.draws.values())).draws
+    return adjusted_means(_means(networks), networks.stein, networks.dataset, draws)
+
+
 def _bessel(draws: int) -> float:
     """What makes the variance of so many draws about their own mean that of a draw."""
     return draws / (draws - 1) if draws > 1 else math.nan
@@ -451,11 +462,24 @@ def diagnostics(
         name: diagnose(networks.draws[name], networks.dataset, networks.start)
         for name in observables
     }
+    adjusted = _adjusted_means(networks, specification)
+    if (adjusted != _means(networks)).any():
+        starts = np.array(networks.start)
+        for name, means in zip(networks.draws, adjusted.T, strict=True):
+            found[name] = found[name]._replace(
+                adjusted_start_difference=start_difference(means, networks.dataset, starts)
+            )
     failures = [
         failure
         for name, one in found.items()
         for failure in _failures(name, one, specification.convergence)
     ]
+    acceptance = networks.acceptance.mean()
+    if acceptance < specification.convergence.acceptance:
+        failures.append(
+            f"{acceptance:.3f} of the proposals are accepted < "
+            f"{specification.convergence.acceptance:g}"
+        )
     first = next(iter(networks.draws.values()))
     if len(first.mean) < 2 or first.draws < FEWEST_DRAWS:
         failures = [f"it takes 2 networks and {FEWEST_DRAWS} draws of each to judge"]
@@ -463,7 +487,7 @@ def diagnostics(
         "point": specification.point,
         "networks": len(first.mean),
         "draws": first.draws,
-        "acceptance": networks.acceptance.mean(),
+        "acceptance": acceptance,
         "sweep_acceptance": networks.sweep_acceptance.mean(),
         "problems": "; ".join(failures),
         "converged": not failures,
@@ -482,6 +506,11 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
         if math.isfinite(one.start_difference):
             text += f", its starts differ by {one.start_difference:.1f} standard errors"
         failures.append(text)
+    if abs(one.adjusted_start_difference) > bounds.adjusted_start_difference:
+        failures.append(
+            f"the starts of {name}, adjusted for Stein variates, differ by "
+            f"{one.adjusted_start_difference:.1f} standard errors"
+        )
     if math.isnan(one.drift):
         failures.append(f"a drift of {name} cannot be seen with one network of each start")
     elif abs(one.drift) > bounds.drift:

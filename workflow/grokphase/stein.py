@@ -4,8 +4,10 @@ Stein variates have zero average over the posterior (`stein_variates` of a model
 equilibrium any multiple of them may be subtracted from an observable. The multiples are those of
 least squares. They are fitted on the other datasets than the one they are used for: so the adjusted
 means have the expectation of the plain ones, and their spread between datasets tells their error.
-Observables that the variates do not explain lose by it, up to a fifth of an error with the fewest
-draws that are taken (see DRAWS_PER_COEFFICIENT), if a network's draws are alike.
+Observables that the variates do not explain lose by it: with the fewest draws that are taken (see
+DRAWS_PER_COEFFICIENT) an eighth of an error if successive draws have a correlation of 0.7, a third
+with 0.9, and more if all draws of a network are alike, for these count as draws. The quoted error
+grows as well.
 
 Before equilibrium <f> changes under Langevin dynamics at the rate <L f>, of whose kind the variates
 are, and what burn-in has left is mostly explained by them as well. This is an observation: at the

@@ -43,15 +43,16 @@ def summarise(
         "",
         f"{len(rows) - len(failed)} of {len(rows)} points converged. Worst over the observables:",
         "",
-        "| point | acceptance | nested R-hat | starts differ | drift | R-hat "
+        "| point | acceptance | nested R-hat | starts differ | adjusted | drift | R-hat "
         "| bulk ESS | tail ESS | problems |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         worst = partial(_worst, row, observables)
         extremes = [
             worst("nested_rhat"),
             worst("start_difference", abs),
+            worst("adjusted_start_difference", abs),
             worst("drift", abs),
             worst("rhat"),
             worst("ess_bulk", operator.neg),
@@ -59,8 +60,8 @@ def summarise(
         ]
         lines.append(
             f"| {row['point']} | {row['acceptance']:.2f} | {extremes[0]:.3f} | "
-            f"{extremes[1]:+.1f} | {extremes[2]:+.1f} | {extremes[3]:.3f} | "
-            f"{extremes[4]:.0f} | {extremes[5]:.0f} | {row['problems']} |"
+            f"{extremes[1]:+.1f} | {extremes[2]:+.1f} | {extremes[3]:+.1f} | {extremes[4]:.3f} | "
+            f"{extremes[5]:.0f} | {extremes[6]:.0f} | {row['problems']} |"
         )
     with replaced(page) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

@@ -42,6 +42,8 @@ class Diagnostics(NamedTuple):
     ess_bulk, ess_tail : effective number of draws of the whole ensemble.
     mcse : Monte Carlo standard error of the mean, in the observable's unit; the spread between
         datasets is not part of it.
+    adjusted_start_difference : start_difference of means adjusted for Stein variates; nan where
+        there are none. grokphase.aggregation computes it.
     """
 
     rhat: float
@@ -51,6 +53,7 @@ class Diagnostics(NamedTuple):
     ess_bulk: float
     ess_tail: float
     mcse: float
+    adjusted_start_difference: float = float("nan")
 
 
 TAILS = (0.05, 0.95)
@@ -90,7 +93,7 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
             np.array([kinds.index(s) for s in starts]),
             rhat,
         ),
-        start_difference=_start_difference(chains.mean, datasets, np.array(starts)),
+        start_difference=start_difference(chains.mean, datasets, np.array(starts)),
         drift=_drift(chains.half_means, np.array(starts)),
         ess_bulk=bulk,
         ess_tail=tail,
@@ -176,10 +179,14 @@ def _nested_rhat(
     return float(array_stats.rhat_nested(values[rows], superchain_ids=groups[rows]))
 
 
-def _start_difference(
+def start_difference(
     means: NDArray[np.float64], datasets: NDArray[np.integer], starts: NDArray[np.str_]
 ) -> float:
-    """Mean of planted less mean of prior starts, over its standard error between datasets."""
+    """Mean of planted less mean of prior starts, over its standard error between datasets.
+
+    As a normal deviate, of the networks' means [networks]; nan with fewer than three datasets that
+    have both.
+    """
     planted, prior = starts == "planted", starts == "prior"
     both = np.intersect1d(datasets[planted], datasets[prior])
     if len(both) < 3:

@@ -54,6 +54,8 @@ class Convergence(BaseModel):
     nested_rhat: float = Field(
         default=1.1,
         gt=1,
+        le=1e12,
+        allow_inf_nan=False,
         strict=True,
         description="Largest nested R-hat over the kinds of start.",
     )
@@ -61,6 +63,18 @@ class Convergence(BaseModel):
         default=3.0,
         description="Difference between the kinds of start, in standard errors (the normal deviate "
         "of the same probability), up to which a larger nested R-hat is put down to chance.",
+    )
+    adjusted_start_difference: Positive = Field(
+        default=4.0,
+        description="Largest difference between the kinds of start of means adjusted for Stein "
+        "variates, in standard errors: about that of the mean's bias in its own.",
+    )
+    acceptance: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        strict=True,
+        description="Smallest share of a kernel's proposals that is accepted.",
     )
     drift: Positive = Field(
         default=4.0,

@@ -54,6 +54,7 @@ DIAGNOSTIC_NAMES = (
     "rhat",
     "nested_rhat",
     "start_difference",
+    "adjusted_start_difference",
     "drift",
     "ess_bulk",
     "ess_tail",
