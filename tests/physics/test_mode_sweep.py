@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from grokphase import training
 from grokphase.datasets import write_dataset
+from grokphase.errors import GrokphaseError
 from grokphase.models import mode_sweep
 from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
@@ -267,3 +268,27 @@ def test_training_sweeps_where_the_configuration_says_so(tmp_path):
         droplets[sweeps] = table["droplets_per_neuron"].to_pylist()[0][-1]
     assert droplets[0] < 0.2
     assert droplets[1] > 0.5
+
+
+def test_sweeps_that_lose_their_precision_are_refused(tmp_path):
+    """The kernel's condition number is some 1e7."""
+    order = PairOrderSpecification(experiment="e", seed=1, dataset=0, prime=7)
+    write_dataset(order, tmp_path / "0.npz")
+    specification = TrainingSpecification(
+        experiment="e",
+        seed=1,
+        point="p",
+        model="modular_addition",
+        parameters=ModularAddition(
+            prime=7, width=100, readout_variance=1e-2, sextic_decay=2.0, noise=1e-6
+        ),
+        kernel={"kernel": "hamiltonian", "step_size": 1e-4, "leapfrog_steps": 1},
+        neuron_sweeps=1,
+        burn_in=1,
+        draws=1,
+        thin=1,
+        networks=Networks(prior=1, planted=0),
+        planted=PlantedWaves(),
+    )
+    with pytest.raises(GrokphaseError, match="too ill-conditioned for sweeps"):
+        training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")

@@ -111,6 +111,22 @@ def _first(density, top, options, total):
     return dblquad(lambda y, x: x * density(y, x), 0, top, 0, top, **options)[0] / total
 
 
+@pytest.mark.parametrize("g", [0.5, 1.3])
+def test_counted_droplets_against_adaptive_integration(g):
+    """sqrt(A B) > W/3 with W = sqrt(3/gamma), with a side minimum and without."""
+    beta, top, options = 5.0, 9.0, {"epsabs": 1e-13, "epsrel": 1e-7}
+    of = SMALL.model_copy(update={"prime": 5, "sextic_decay": (5 / beta) ** 2})
+
+    def density(y, x):
+        return np.exp(-beta * (x + y - 2 * g * x * y + (x**3 + y**3) / 3))
+
+    total = dblquad(density, 0, top, 0, top, **options)[0]
+    beyond = dblquad(density, 1 / 3 / top, top, lambda x: 1 / 3 / x, top, **options)[0]
+    found = theory.counted_mass(np.array([g * 5 / beta, np.nan]), of)
+    assert found[0] == pytest.approx(beyond / total, rel=1e-5)
+    assert np.isnan(found[1])
+
+
 def test_weak_interaction_recovers_the_prior():
     mode = theory.mode_averages(1e-9, 401, 1e-9, "quadrature")
     assert mode.power == pytest.approx(1 / 401, rel=1e-6)

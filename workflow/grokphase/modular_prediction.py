@@ -58,6 +58,9 @@ def _rows(
     tau = specification.theory.side_mass_threshold
     mass = solution.side_mass
     budget = theory.droplet_budget(specification.parameters, solution)
+    counted = np.full_like(mass, np.nan)
+    if average == "quadrature":
+        counted = theory.counted_mass(solution.interaction, specification.parameters)
     nothing_learned = solution.eigenvalue < tau * solution.noise
     phase = np.select(
         [np.isnan(mass), (mass < tau) & nothing_learned, mass <= 1 - tau],
@@ -76,6 +79,7 @@ def _rows(
         side_action=solution.side_action,
         barrier_action=solution.barrier_action,
         side_mass=mass,
+        counted_mass=counted,
         droplets_per_frequency=budget.per_frequency,
         mean_field_holds=budget.holds | (phase == theory.PHASES[0]),
         phase=phase,
@@ -109,6 +113,7 @@ def _limit_rows(
         side_action=actions[0],
         barrier_action=actions[1],
         side_mass=mass,
+        counted_mass=np.full_like(mass, np.nan),
         droplets_per_frequency=droplets,
         mean_field_holds=(droplets >= 1) | (mass == 0),
         phase=phase,

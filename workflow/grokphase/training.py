@@ -3,6 +3,7 @@
 import importlib
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -54,7 +55,7 @@ def train(
     parameters and for dynamics that diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT,
     once the state is saved.
     """
-    jax.config.update("jax_default_matmul_precision", "highest")
+    _configure_arithmetic()
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     groups = datasets_together(specification, sorted(dataset_files))
     sampler = _sampler(specification, model, len(groups[0]))
@@ -87,6 +88,23 @@ def train(
         checkpoint.save_last(_pack_finished(finished))
     table = _table(finished, specification.networks.starts(), specification.model)
     write_table(output, table, identity)
+
+
+def _configure_arithmetic() -> None:
+    """What decides the bits of a result, whatever the environment says.
+
+    Raises GrokphaseError if JAX does not find the device that it is told to use.
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_threefry_partitionable", True)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise GrokphaseError(
+            f"JAX finds no device: {str(error).splitlines()[0]}; JAX_PLATFORMS is "
+            f"{os.environ.get('JAX_PLATFORMS')!r}, unset it or set it to cpu"
+        ) from error
 
 
 class _Keeper:
@@ -182,6 +200,13 @@ def _train_group(
             f"training at {specification.point}: the memory does not hold {networks} networks at a "
             f"time; lower networks or datasets_per_job in experiments.{specification.experiment}"
         ) from error
+    if specification.neuron_sweeps and np.isnan(ensemble.acceptance[:, :, 1]).any():
+        raise GrokphaseError(
+            f"training at {specification.point}, dataset {', '.join(map(str, group))}: the kernel "
+            "matrix is too ill-conditioned for sweeps in single precision; raise the noise or "
+            "lower parameters.readout_variance, or set sampler.neuron_sweeps to 0, in "
+            f"experiments.{specification.experiment}"
+        )
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     observables = len(OBSERVABLES[specification.model])
     return {

@@ -83,19 +83,19 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
 
 
 def _droplets(axes: Axes, tables: ModularTables) -> None:
-    """Share of the modes that are droplets, against the theory's mass of the side minimum."""
+    """Share of the modes with |w_k||v_k| > W/3, counted in networks and by the theory."""
     for closure, colour in CLOSURE_COLOURS.items():
         rows = tables.branches[
             (tables.branches["closure"] == closure) & (tables.branches["average"] == "quadrature")
         ]
-        curve = rows.set_index("noise")["side_mass"]
+        curve = rows.set_index("noise")["counted_mass"]
         axes.plot(curve.index, curve, color=colour, label=closure.replace("_", " "))
     frequencies = tables.parameters.prime // 2
     for start, points in _both_starts(tables, "droplets_per_neuron").items():
         values = points["mean"] / frequencies, points["subset_error"] / frequencies
         _points(axes, points.index, *values, start, _converged(tables))
     axes.set_xlabel(r"noise, $\sigma^2$")
-    axes.set_ylabel("share of modes")
+    axes.set_ylabel(r"share of modes with $|w_k||v_k|>W/3$")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     handles = axes.get_legend_handles_labels()[0]
     axes.legend(handles=[*handles, *start_handles()], fontsize=7)

@@ -15,6 +15,7 @@ BRANCHES = pa.schema(
         ("side_action", pa.float64()),
         ("barrier_action", pa.float64()),
         ("side_mass", pa.float64()),
+        ("counted_mass", pa.float64()),
         ("droplets_per_frequency", pa.float64()),
         ("mean_field_holds", pa.bool_()),
         ("phase", pa.string()),
@@ -27,6 +28,7 @@ average : two_point and quadrature, both equilibrium; limit, P -> infinity in cl
     all_droplets, the metastable branch on which every mode stays a droplet.
 discrepancy : a;  interaction : u a^2;  eigenvalue : lambda of the target.
 side_power, barrier_power : W_+ and W_-;  side_action, barrier_action : S_k there, nats.
+counted_mass : share of modes with sqrt(A B) > W/3, which networks are counted by (quadrature only).
 side_mass : share of modes that are droplets;  droplets_per_frequency : that times N.
 phase : GMFL-II where the side mass exceeds 1 - tau, otherwise GFL where both the side mass and
     lambda/noise are below tau, otherwise GMFL-I.

@@ -27,6 +27,7 @@ has at most one solution at each noise. Hysteresis is the work of the barrier in
 the ``droplet_fraction`` argument gives those metastable branches.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -233,6 +234,25 @@ def mode_averages(
     else:
         raise ValueError(f"unknown average {average!r}: use one of {', '.join(AVERAGES)}")
     return ModeAverages(*(np.asarray(c.reshape(strength.shape)) for c in columns))
+
+
+def counted_mass(interaction: ArrayLike, parameters: ModularAddition) -> Array:
+    """Probability of sqrt(A B) > W/3, the modes that are counted as droplets in networks.
+
+    Of the shape of u a^2; nan where that is. W/3 is the barrier of the mixed phase in the limit
+    P -> infinity; the saddle W_- moves with the noise, and is none without a side minimum.
+    """
+    strength = np.asarray(interaction, float)
+    beta, scale = parameters.prime / np.sqrt(parameters.sextic_decay), parameters.sextic_decay**0.5
+
+    def one(g: float) -> float:
+        edge = _panels(g, beta)
+        _, density, peak = _density(g, beta, edge)
+        return _beyond(g, beta, 1 / math.sqrt(3), edge, peak) / float(density.sum())
+
+    flat = strength.ravel() / scale
+    mass = [one(float(g)) if np.isfinite(g) else np.nan for g in flat]
+    return np.reshape(np.array(mass, float), strength.shape)
 
 
 def branch(
