@@ -1,3 +1,4 @@
+import base64
 import gc
 import os
 import shlex
@@ -5,6 +6,9 @@ import shutil
 import sys
 from functools import cache
 from pathlib import Path
+
+# The package of this folder, whichever project's environment is active: its jobs run it too.
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from grokphase.config import load_config, read_configuration_file
 from grokphase.errors import GrokphaseError
@@ -42,6 +46,14 @@ def checked_config():
         stop(error)
 
 
+for character in (os.pathsep, "{", "}"):
+    if character in workflow.basedir:
+        stop(
+            f"the project's folder, {workflow.basedir}, has a {character} in its name, where lists "
+            "of folders are split (:) or Snakemake fills in values ({}): rename it"
+        )
+
+
 CONFIG = checked_config()
 LAYOUT = Layout(CONFIG.scale)
 
@@ -50,6 +62,11 @@ def check_results_folder():
     """End the run before any job if the results cannot be written."""
     folder = Path(LAYOUT.base)
     while not folder.exists():
+        if folder.is_symlink():
+            stop(
+                f"results cannot be written: {folder} leads to {os.readlink(folder)}, which is not "
+                "there: make that folder, mount its disk, or remove the link"
+            )
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         stop(
@@ -63,19 +80,27 @@ check_results_folder()
 
 
 def check_results_without_record():
-    """End the run if networks were trained with other settings and Snakemake does not know.
+    """End the run if shards or theory were made with other settings and Snakemake does not know.
 
-    What results were made with is in its own folder, which is missing where results alone were
-    copied; it then takes all that is there for current.
+    What results were made with is in its own folder, which lacks those that were copied without
+    it; it then takes them for current.
     """
-    if Path(".snakemake/metadata").is_dir() or not Path(LAYOUT.base).is_dir():
+    if not workflow.is_main_process or not Path(LAYOUT.base).is_dir():
         return
-    other = estimation.outdated_shards(CONFIG)
+    records = Path(".snakemake/metadata")
+    recorded = set(os.listdir(records)) if records.is_dir() else set()
+
+    def has_no_record(path):
+        name = base64.urlsafe_b64encode(str(path).encode()).decode()
+        # Longer ones are divided into folders.
+        return name not in recorded and len(name) < 200
+
+    other = estimation.outdated_results(CONFIG, has_no_record)
     if other:
         stop(
-            f"{len(other)} shards under {LAYOUT.base} were made with other settings than are "
+            f"{len(other)} tables under {LAYOUT.base} were made with other settings than are "
             f"wanted, such as {other[0]}, and the folder .snakemake, from which Snakemake would "
-            "know, is not here: copy it as well, or delete those results"
+            "know, has no record of them: copy it as well, or delete those results"
         )
 
 

@@ -110,12 +110,20 @@ def test_theory_and_baselines_of_other_settings_are_refused(finished):
 
 def test_results_copied_without_their_record_are_compared(finished):
     """Snakemake would take them for current, whatever they were made with."""
-    shutil.rmtree(finished.folder / ".snakemake")
+    record = finished.folder / ".snakemake"
+    shutil.rmtree(record)
     assert finished.snakemake().status == 0
-    shutil.rmtree(finished.folder / ".snakemake")
+    shutil.rmtree(record)
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
-    outcome = finished.snakemake()
-    outcome.check_failure("shards under results/paper were made with other settings", ".snakemake")
+    message = ("tables under results/paper were made with other settings", ".snakemake")
+    finished.snakemake().check_failure(*message)
+    # Once another run has left a record, and for theory alone.
+    (record / "metadata").mkdir(parents=True)
+    (record / "metadata" / "another").touch()
+    finished.snakemake().check_failure(*message)
+    shutil.rmtree(finished.path("noise~0.2"))
+    shutil.rmtree(finished.path("noise~0.3"))
+    finished.snakemake().check_failure(*message, "theory")
 
 
 @pytest.mark.parametrize("stage", ["train", "baseline"])
@@ -143,6 +151,97 @@ def test_results_that_are_a_file(project):
     outcome = project.snakemake()
     outcome.check_failure("results cannot be written", str(project.results), "--directory")
     assert project.results.read_text() == ""
+
+
+def test_results_that_lead_nowhere(project):
+    """A link to a disk that is not mounted."""
+    project.results.symlink_to("/nowhere/scratch")
+    project.snakemake().check_failure("results leads to /nowhere/scratch, which is not there")
+
+
+def test_an_output_that_is_a_folder(project):
+    options = ("--experiment", "teacher_student", "--dataset", 0, "--output", ".")
+    project.grokphase("dataset", *options).check_failure("cannot write '.'", "name a file")
+
+
+def test_a_file_of_another_kind_is_not_to_be_deleted(finished):
+    options = ("--experiment", "teacher_student", "--point", POINT, "--shards", "config.yaml")
+    outcome = finished.grokphase("aggregate", *options)
+    outcome.check_failure("config.yaml is no Parquet file")
+    assert "delete" not in outcome.output
+
+
+def test_a_folder_whose_name_the_shell_could_misread(new_project, tmp_path):
+    odd = new_project(tmp_path / "odd 'q\" é $x")
+    odd.configure()
+    odd.snakemake("results/paper/teacher_student/datasets/dataset~0.npz").check_success()
+
+
+@pytest.mark.parametrize("name", ["a:b", "{x}"])
+def test_a_folder_whose_name_would_be_divided_or_filled_in(new_project, tmp_path, name):
+    new_project(tmp_path / name).snakemake("-n").check_failure(name, "rename it")
+
+
+# --- environments ---------------------------------------------------------------------------------
+
+
+def test_the_package_is_that_of_the_folder(project):
+    """Not that of the project whose environment is active."""
+    config = project.module("config")
+    config.write_text('raise SystemExit("the code of this folder")\n' + config.read_text())
+    environment = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "snakemake", "-n"]
+    options = {"cwd": project.folder, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, **options)
+    assert "the code of this folder" in done.stdout + done.stderr
+
+
+def train(project, output):
+    options = ("--experiment", "teacher_student", "--point", POINT, "--datasets", "0-0")
+    return project.command(
+        *("grokphase", "train", *options),
+        *("--checkpoints", "elsewhere", "--output", output),
+    )
+
+
+def test_variables_of_jax_do_not_change_the_networks(finished, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("JAX_THREEFRY_PARTITIONABLE", "0")
+    output = finished.folder / "shard.parquet"
+    train(finished, output).check_success()
+    assert output.read_bytes() == finished.path(SHARD).read_bytes()
+
+
+def test_a_device_that_there_is_not_is_named(finished, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+    train(finished, "shard.parquet").check_failure("JAX finds no device", "JAX_PLATFORMS")
+
+
+def test_settings_of_matplotlib_do_not_change_figures(finished, monkeypatch):
+    settings = finished.folder / "matplotlibrc"
+    settings.write_text("text.usetex: True\naxes.facecolor: pink\nlines.linestyle: --\n")
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    folder = finished.results / "paper" / "figures"
+    wanted = {path: path.read_bytes() for path in (folder / "fig1.svg", folder / "fig1.png")}
+    for path in wanted:
+        path.unlink()
+    finished.command("grokphase", "figure", "--figure", "fig1").check_success()
+    assert {path: path.read_bytes() for path in wanted} == wanted
+
+
+def test_a_quiet_profile_hides_no_job_from_the_estimate(project):
+    profile = project.folder / "profiles" / "default" / "config.yaml"
+    profile.write_text(profile.read_text() + "quiet: rules\n")
+    code = "from grokphase.estimation import planned_jobs; from pathlib import Path; "
+    code += "print(len(planned_jobs(['fig1'], 'paper', Path('config.yaml'))), 'jobs')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(project.folder / "workflow")},
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout.split()[0]) > 5, done.stderr
 
 
 @pytest.fixture

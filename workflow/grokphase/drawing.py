@@ -2,14 +2,15 @@
 
 import importlib
 import logging
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Figures are files, whatever the environment says of windows.
+os.environ["MPLBACKEND"] = "Agg"
+
 import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -87,7 +88,8 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
     for problem in tables.diagnostics.query("converged == False").itertuples():
         _log.warning(f"{problem.point} is NOT CONVERGED: {problem.problems}")
     module = importlib.import_module(f"grokphase.figures.{specification.drawing}")
-    with plt.rc_context(style.SETTINGS):
+    # A matplotlibrc of the user must not change figures that are equal otherwise.
+    with plt.style.context(["default", style.SETTINGS]):
         figure = module.draw(tables)
         # Laid out and measured once: left to savefig, every format would do it again, as it would
         # with the engine that stands in for "none"; and the setting decides what None means.

@@ -2,19 +2,21 @@
 
 import heapq
 import math
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import BaseModel
 
 from grokphase import resources
 from grokphase.config import Config
 from grokphase.errors import GrokphaseError
-from grokphase.layout import Layout, parse_range, range_name
+from grokphase.layout import THEORY_TABLES, Layout, parse_range, range_name
 
 START_SECONDS = 3.0
 """Snakemake's own start, of processor and of wall-clock time."""
@@ -83,12 +85,14 @@ def read_profile(folder: Path | None, cores: int) -> Profile:
     path = folder / "config.yaml"
     try:
         settings = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GrokphaseError(f"--profile: {path} cannot be read: {error}") from None
     if not isinstance(settings, Mapping):
         raise GrokphaseError(f"--profile: {path} must hold a mapping of options of Snakemake")
 
     def count(key: str, value: Any) -> int:
+        if value in ("all", "unlimited"):
+            return (os.cpu_count() or 1) if value == "all" else sys.maxsize
         try:
             return int(value)
         except (TypeError, ValueError):
@@ -115,6 +119,8 @@ def planned_jobs(targets: Iterable[str], scale: str, config: Path) -> list[dict[
     Raises GrokphaseError with Snakemake's message if it cannot plan them.
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "1"]
+    # The profile may ask for less, and what is parsed below must be there.
+    command += ["--quiet", "host"]
     command += ["--configfile", str(config), "--config", f"scale={scale}", "--", *targets]
     done = subprocess.run(command, capture_output=True, text=True)
     text = done.stdout + done.stderr
@@ -126,6 +132,11 @@ def planned_jobs(targets: Iterable[str], scale: str, config: Path) -> list[dict[
         match = re.search(r"^    wildcards: (.*)$", block, re.M)
         pairs = (part.partition("=") for part in (match[1].split(", ") if match else ()))
         found.append({"rule": rule} | {name: value for name, _, value in pairs})
+    if not found and "Nothing to be done" not in text:
+        raise GrokphaseError(
+            "Snakemake does not say what it would do: its profile, or SNAKEMAKE_PROFILE, has "
+            "another logger or makes it quiet"
+        )
     return found
 
 
@@ -310,7 +321,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
                 expected = resources.training(wanted, len(datasets)).seconds
                 shard = Path(layout.shard(name, point, label))
                 if shard.exists():
-                    current = _is_of(shard, wanted.model_dump(mode="json"))
+                    current = _was_made_with(shard, wanted.model_dump(mode="json"))
                     counts["done" if current else "outdated"] += 1
                     remaining += 0.0 if current else expected
                     continue
@@ -322,27 +333,40 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
     return found
 
 
-def outdated_shards(config: Config) -> list[Path]:
-    """Shards that are there and hold networks of other settings than those of `config`."""
+def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[Path]:
+    """Shards and tables of theory, of those that are to be compared, that are there and were made
+    with other settings than those of `config`."""
     layout = Layout(config.scale)
-    return [
-        shard
-        for name, experiment in config.experiments.items()
-        for point in (experiment.points() if experiment.trains else ())
-        for datasets in experiment.shards()
-        if (shard := Path(layout.shard(name, point, range_name(datasets)))).exists()
-        and not _is_of(shard, config.training(name, point).model_dump(mode="json"))
-    ]
+    found = []
+    for name, experiment in config.experiments.items():
+        wanted: list[tuple[str, Callable[[str, str], BaseModel], str]] = [
+            (layout.shard(name, point, range_name(datasets)), config.training, point)
+            for point in (experiment.points() if experiment.trains else ())
+            for datasets in experiment.shards()
+        ]
+        wanted += [
+            (layout.theory(name, line, table), config.theory, line)
+            for line in experiment.slices()
+            for table in THEORY_TABLES[experiment.model]
+        ]
+        for file, specification, place in wanted:
+            path = Path(file)
+            if compared(path) and path.exists():
+                settings = specification(name, place).model_dump(mode="json")
+                if not _was_made_with(path, settings):
+                    found.append(path)
+    return found
 
 
-def _is_of(shard: Path, specification: dict[str, Any]) -> bool:
-    """Whether a shard holds networks of this specification; a damaged one does not."""
+def _was_made_with(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether a table was made with these settings; a damaged one was not."""
     from grokphase.storage import provenance
 
     try:
-        return bool(provenance(shard).get("specification") == specification)
+        recorded = provenance(path)
     except GrokphaseError:
         return False
+    return bool(recorded.get("specification", recorded) == settings)
 
 
 def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:

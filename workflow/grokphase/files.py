@@ -22,6 +22,8 @@ def replaced(path: Path) -> Iterator[Path]:
     GrokphaseError where the folder cannot be written or the disk is full; `path` then keeps what
     it held.
     """
+    if not path.name or path.is_dir():
+        raise GrokphaseError(f"cannot write '{path}': it is a folder; name a file")
     temporary = path.with_name(
         f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     )

@@ -11,6 +11,10 @@ def _not_tiny(value: float) -> float:
     return value
 
 
+def _not_positive_but_tiny(value: float) -> float:
+    return _not_tiny(value) if value > 0 else value
+
+
 SMALLEST = 1e-20
 """Positive numbers below are refused: their squares leave the range of single precision."""
 
@@ -66,7 +70,7 @@ class ModularAddition(BaseModel):
     readout_variance: Positive = Field(
         description="sigma_a^2: each readout weight has prior variance sigma_a^2/N."
     )
-    sextic_decay: Finite = Field(
+    sextic_decay: Annotated[Finite, AfterValidator(_not_positive_but_tiny)] = Field(
         description="gamma: strength of the sextic weight decay on the Fourier modes; positive."
     )
     noise: Positive = Field(

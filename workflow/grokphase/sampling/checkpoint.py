@@ -90,7 +90,8 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the checkpoint: the result of its computation has been used."""
         for path in (self.path, self.previous):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
         remove_abandoned(self.path)
 
     def _header(self, body: bytes) -> bytes:
