@@ -8,10 +8,11 @@ from grokphase.models import teacher_student as model
 from grokphase.models.teacher_student import Position
 from grokphase.models.teacher_student_moves import with_sweeps
 from grokphase.sampling import kernels
-from posterior import Problem
+from posterior import Problem, isotropic_step
 from protocol import Candidate, Tuned, compiled
 
 LIBRARY = "this project"
+ISOTROPIC_PATIENCE = 10
 
 
 def tune(
@@ -24,7 +25,13 @@ def tune(
     sweeps: int = 0,
     **options: Any,
 ) -> Tuned:
-    """A kernel with its options as given, followed by sweeps over the neurons."""
+    """A kernel with its options as given, followed by sweeps over the neurons.
+
+    `isotropic_share` stands for the step size that `posterior.isotropic_step` makes of it.
+    """
+    if "isotropic_share" in options:
+        step_size = isotropic_step(problem.parameters, options.pop("isotropic_share"))
+        options["step_size"] = float(f"{step_size:.3g}")
     module = kernels.load(kernel)
     settings = module.Settings(**options)
     target = model.target(problem.parameters, problem.data)
@@ -77,6 +84,7 @@ CANDIDATES = [
             ("leapfrog", 0.3, 4, "float32", 1),
             ("two_stage", 0.35, 4, "float32", 1),
             ("two_stage", 0.35, 4, "bfloat16", 1),
+            ("two_stage", 0.33, 2, "float32", 1),
             ("two_stage", 0.4, 4, "bfloat16", 1),
             ("two_stage", 0.4, 4, "bfloat16", 2),
             ("two_stage", 0.33, 6, "bfloat16", 2),
@@ -85,7 +93,12 @@ CANDIDATES = [
     ),
     candidate("pCN Langevin", kernel="pcn_langevin", step_size=0.1),
     *(
-        candidate("isotropic Langevin (paper)", 4, kernel="isotropic_langevin", step_size=step_size)
-        for step_size in (1e-4, 2e-4)
+        candidate(
+            "isotropic Langevin (paper)",
+            ISOTROPIC_PATIENCE,
+            kernel="isotropic_langevin",
+            isotropic_share=share,
+        )
+        for share in (0.5, 1.0)
     ),
 ]

@@ -1,4 +1,4 @@
-"""The posterior that all samplers share: the paper's network at beta = 1/4, N=175, n=750, d=75.
+"""The posterior that all samplers share: the paper's network, or a smaller one of its family.
 
 Every library gets the log density -Phi(theta) - |theta|^2/2 in whitened coordinates as a function
 that JAX differentiates, in one of two forms: written plainly, or with this project's fused
@@ -47,22 +47,32 @@ class Problem(NamedTuple):
     gradient: str
 
 
-def paper(noise: float) -> TeacherStudent:
-    """The paper's network at beta = 1/4 of its scaling family, at a noise of its own."""
+def paper(noise: float, beta: float) -> TeacherStudent:
+    """The paper's scaling family, its own network at beta = 1, at a noise of its own."""
     return TeacherStudent(
-        input_dim=75,
-        width=175,
-        train_size=750,
+        input_dim=round(150 * math.sqrt(beta)),
+        width=round(700 * beta),
+        train_size=round(3000 * beta),
         weight_variance=0.5,
-        readout_variance=8 / 700 / math.sqrt(1 / 4),
+        readout_variance=8 / 700 / math.sqrt(beta),
         noise=noise,
         cubic_strength=-0.3,
     )
 
 
-def problem(noise: float) -> Problem:
+def isotropic_step(parameters: TeacherStudent, share: float) -> float:
+    """Step of isotropic Langevin dynamics, as a share of 2.5e-5 beta^(-3/2).
+
+    The readouts of all neurons move the linear part of the output together: the stiffness of the
+    loss grows as n N/d. Twice the whole is unstable, or biased.
+    """
+    stiffness = parameters.train_size * parameters.width / parameters.input_dim
+    return share * 2.5e-5 * (3000 * 700 / 150) / stiffness
+
+
+def problem(noise: float, beta: float) -> Problem:
     """The posterior at one noise, on a dataset that every noise shares."""
-    parameters = paper(noise)
+    parameters = paper(noise, beta)
     data = model.load_data(
         parameters,
         generate_dataset(

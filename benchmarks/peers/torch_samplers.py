@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from grokphase.models import teacher_student as model
 from grokphase.models.teacher_student import Position
-from posterior import Problem, observe
+from posterior import Problem, isotropic_step, observe
 from protocol import DRAWS, Candidate, Record, Tuned
 
 LIBRARY = f"PyTorch {torch.__version__.split('+')[0]}"
@@ -30,10 +30,12 @@ def tune(
     warmup: int,
     *,
     coordinates: str,
-    step_size: float,
+    step_size: float | None = None,
 ) -> Tuned:
-    """Langevin dynamics at noise sigma^2; in original coordinates the step is in units of time."""
+    """Langevin dynamics at noise sigma^2, in original coordinates with the isotropic step."""
     parameters = problem.parameters
+    if step_size is None:
+        step_size = isotropic_step(parameters, 1.0)
     inputs, targets = (
         torch.tensor(np.asarray(x)) for x in (problem.data.inputs, problem.data.targets)
     )
@@ -85,7 +87,7 @@ def tune(
         ]
         return np.asarray(seen(Position(*whitened)))
 
-    return Tuned(start, advance, observables, f"{coordinates}, step {step_size:g} by hand")
+    return Tuned(start, advance, observables, f"{coordinates}, step {step_size:.3g} by hand")
 
 
 CANDIDATES = [
@@ -95,5 +97,5 @@ CANDIDATES = [
         )
         for step_size in (0.02, 0.05)
     ),
-    Candidate(LIBRARY, "Langevin", partial(tune, coordinates="original", step_size=2e-4), 4),
+    Candidate(LIBRARY, "Langevin", partial(tune, coordinates="original"), 4),
 ]
