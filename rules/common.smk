@@ -46,14 +46,17 @@ def checked_config():
         stop(error)
 
 
-for character in (os.pathsep, "{", "}"):
-    if character in workflow.basedir:
-        stop(
-            f"the project's folder, {workflow.basedir}, has a {character} in its name, where lists "
-            "of folders are split (:) or Snakemake fills in values ({}): rename it"
-        )
+def check_project_folder():
+    """End the run if the project's path cannot be given to the jobs."""
+    for character in (os.pathsep, "{", "}"):
+        if character in workflow.basedir:
+            stop(
+                f"the project's folder, {workflow.basedir}, has a {character} in its name, where "
+                "lists of folders are split (:) or Snakemake fills in values ({}): rename it"
+            )
 
 
+check_project_folder()
 CONFIG = checked_config()
 LAYOUT = Layout(CONFIG.scale)
 
@@ -87,13 +90,14 @@ def check_results_without_record():
     """
     if not workflow.is_main_process or not Path(LAYOUT.base).is_dir():
         return
-    records = Path(".snakemake/metadata")
-    recorded = set(os.listdir(records)) if records.is_dir() else set()
+    # Files that a killed run has left incomplete are made anew without being told.
+    folders = [Path(".snakemake", name) for name in ("metadata", "incomplete")]
+    known = {name for folder in folders if folder.is_dir() for name in os.listdir(folder)}
 
     def has_no_record(path):
         name = base64.urlsafe_b64encode(str(path).encode()).decode()
         # Longer ones are divided into folders.
-        return name not in recorded and len(name) < 200
+        return name not in known and len(name) < 200
 
     other = estimation.outdated_results(CONFIG, has_no_record)
     if other:

@@ -30,8 +30,8 @@ def tune(
     `isotropic_share` stands for the step size that `posterior.isotropic_step` makes of it.
     """
     if "isotropic_share" in options:
-        step_size = isotropic_step(problem.parameters, options.pop("isotropic_share"))
-        options["step_size"] = float(f"{step_size:.3g}")
+        share = options.pop("isotropic_share")
+        options["step_size"] = isotropic_step(problem.parameters, share)
     module = kernels.load(kernel)
     settings = module.Settings(**options)
     target = model.target(problem.parameters, problem.data)

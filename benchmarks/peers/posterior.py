@@ -64,10 +64,14 @@ def isotropic_step(parameters: TeacherStudent, share: float) -> float:
     """Step of isotropic Langevin dynamics, as a share of 2.5e-5 beta^(-3/2).
 
     The readouts of all neurons move the linear part of the output together: the stiffness of the
-    loss grows as n N/d. Twice the whole is unstable, or biased.
+    loss grows as n N/d.
     """
-    stiffness = parameters.train_size * parameters.width / parameters.input_dim
-    return share * 2.5e-5 * (3000 * 700 / 150) / stiffness
+
+    def stiffness(of: TeacherStudent) -> float:
+        return of.train_size * of.width / of.input_dim
+
+    whole = 2.5e-5 * stiffness(paper(parameters.noise, 1.0)) / stiffness(parameters)
+    return float(f"{share * whole:.3g}")
 
 
 def problem(noise: float, beta: float) -> Problem:

@@ -41,7 +41,7 @@ def section(found: dict[str, Any]) -> list[str]:
         f"ε={sizes['cubic_strength']:g}; four chains on one thread, {found['seconds']:g} s of "
         "sampling each (the reference 6, the first row 4, isotropic Langevin of this project 10, "
         "Langevin in PyTorch 2, and in original coordinates 4 times that), "
-        f"{found['warmup']} steps of warm-up. "
+        f"{found['warmup']} steps of warm-up. {chosen(found)}"
         f"{found['machine']}; {found['versions']}; {found['date']}.",
         "",
         f"Log density with gradient: {times['plain']:.3g} ms as JAX derives it, "
@@ -61,6 +61,12 @@ def section(found: dict[str, Any]) -> list[str]:
         for chosen in (ours, [r for r in ours if r.get("with_variates")])
     ]
     return lines + [row(one, *rates) for one in found["results"]]
+
+
+def chosen(found: dict[str, Any]) -> str:
+    """Which samplers were to run, and whether all did."""
+    text = f"Only samplers with {found['only']!r} in their names. " if found["only"] else ""
+    return text if found["complete"] else f"{text}Ended before all had run. "
 
 
 def values(one: dict[str, Any]) -> str:

@@ -89,6 +89,8 @@ def compare(
         "date": str(datetime.date.today()),
         "seconds": seconds,
         "warmup": warmup,
+        "only": only,
+        "complete": False,
         "parameters": parameters.model_dump(),
         "gradient": problem.gradient,
         "gradient_milliseconds": problem.milliseconds,
@@ -102,6 +104,7 @@ def compare(
                 measuring.judge(found, reference)
                 results.append(found)
             yield known
+    yield known | {"complete": True}
 
 
 def merge(found: dict[str, Any]) -> str:

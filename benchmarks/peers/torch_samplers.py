@@ -87,7 +87,7 @@ def tune(
         ]
         return np.asarray(seen(Position(*whitened)))
 
-    return Tuned(start, advance, observables, f"{coordinates}, step {step_size:.3g} by hand")
+    return Tuned(start, advance, observables, f"{coordinates}, step {step_size:g} by hand")
 
 
 CANDIDATES = [

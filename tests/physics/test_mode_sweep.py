@@ -242,26 +242,31 @@ def test_both_starts_meet_within_four_sweeps():
     assert abs(a["swept", "prior"] - a["swept", "planted"]) < 0.05
 
 
+def nearly_at_rest(of, sweeps):
+    """Training of one network whose kernel does next to nothing."""
+    return TrainingSpecification(
+        experiment="e",
+        seed=1,
+        point=f"{sweeps}",
+        model="modular_addition",
+        parameters=of,
+        kernel={"kernel": "hamiltonian", "step_size": 1e-4, "leapfrog_steps": 1},
+        neuron_sweeps=sweeps,
+        burn_in=1,
+        draws=2,
+        thin=1,
+        networks=Networks(prior=1, planted=0),
+        planted=PlantedWaves(),
+    )
+
+
 def test_training_sweeps_where_the_configuration_says_so(tmp_path):
     """Without a single leapfrog step worth its name, all droplets are made by the sweeps."""
     order = PairOrderSpecification(experiment="e", seed=1, dataset=0, prime=11)
     write_dataset(order, tmp_path / "0.npz")
     droplets = {}
     for sweeps in (0, 1):
-        specification = TrainingSpecification(
-            experiment="e",
-            seed=1,
-            point=f"{sweeps}",
-            model="modular_addition",
-            parameters=SMALL,
-            kernel={"kernel": "hamiltonian", "step_size": 1e-4, "leapfrog_steps": 1},
-            neuron_sweeps=sweeps,
-            burn_in=1,
-            draws=2,
-            thin=1,
-            networks=Networks(prior=1, planted=0),
-            planted=PlantedWaves(),
-        )
+        specification = nearly_at_rest(SMALL, sweeps)
         training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
         observables = OBSERVABLES["modular_addition"]
         table = read_table(tmp_path / "shard", shards.schema(observables, "modular_addition"))
@@ -274,21 +279,7 @@ def test_sweeps_that_lose_their_precision_are_refused(tmp_path):
     """The kernel's condition number is some 1e7."""
     order = PairOrderSpecification(experiment="e", seed=1, dataset=0, prime=7)
     write_dataset(order, tmp_path / "0.npz")
-    specification = TrainingSpecification(
-        experiment="e",
-        seed=1,
-        point="p",
-        model="modular_addition",
-        parameters=ModularAddition(
-            prime=7, width=100, readout_variance=1e-2, sextic_decay=2.0, noise=1e-6
-        ),
-        kernel={"kernel": "hamiltonian", "step_size": 1e-4, "leapfrog_steps": 1},
-        neuron_sweeps=1,
-        burn_in=1,
-        draws=1,
-        thin=1,
-        networks=Networks(prior=1, planted=0),
-        planted=PlantedWaves(),
-    )
+    of = ModularAddition(prime=7, width=100, readout_variance=1e-2, sextic_decay=2.0, noise=1e-6)
+    specification = nearly_at_rest(of, 1)
     with pytest.raises(GrokphaseError, match="too ill-conditioned for sweeps"):
         training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")

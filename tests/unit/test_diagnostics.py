@@ -211,6 +211,7 @@ def test_an_observable_that_is_constant_is_converged():
     """For example no droplet anywhere."""
     found = diagnosed(np.zeros((40, 10)), DATASET, STARTS)
     assert found[:7] == (1, 1, 0, 0, 400, 400, 0)
+    assert np.isnan(found.adjusted_start_difference)
 
 
 def test_an_observable_that_is_constant_within_each_dataset_is_converged():
@@ -218,6 +219,7 @@ def test_an_observable_that_is_constant_within_each_dataset_is_converged():
     draws = np.repeat((DATASET == 3).astype(float)[:, None], 10, axis=1)
     found = diagnosed(draws, DATASET, STARTS)
     assert found[:7] == (1, 1, 0, 0, 400, 400, 0)
+    assert np.isnan(found.adjusted_start_difference)
 
 
 def test_networks_frozen_at_different_values_are_not_converged():

@@ -1,7 +1,9 @@
 """Resource requests, estimates, progress and what a profile asks of SLURM."""
 
 import importlib.util
+import os
 import re
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,6 +88,7 @@ def test_the_makespan_fills_free_workers():
     assert estimation.makespan([], 3) == 0
     assert estimation.makespan([5, 1, 1, 1, 1, 1], 2) == 5
     assert estimation.makespan([1] * 10, 3) == 4
+    assert estimation.makespan([3, 5], sys.maxsize) == 5
 
 
 def test_an_estimate_counts_submissions_by_groups():
@@ -161,6 +164,12 @@ def test_a_malformed_profile_is_named(tmp_path, text, mentions):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(GrokphaseError, match=f"--profile: .*config.yaml.*{mentions}"):
         estimation.read_profile(tmp_path, 1)
+
+
+def test_a_profile_may_give_its_numbers_as_words(tmp_path):
+    (tmp_path / "config.yaml").write_text("executor: slurm\njobs: unlimited\ncores: all")
+    profile = estimation.read_profile(tmp_path, 1)
+    assert (profile.jobs, profile.cores) == (sys.maxsize, os.cpu_count())
 
 
 def test_a_profile_may_give_its_groups_as_text(tmp_path):

@@ -1,5 +1,6 @@
 """What goes wrong ends in one readable message, keeps what was finished, and can be resumed."""
 
+import base64
 import dataclasses
 import os
 import random
@@ -124,6 +125,12 @@ def test_results_copied_without_their_record_are_compared(finished):
     shutil.rmtree(finished.path("noise~0.2"))
     shutil.rmtree(finished.path("noise~0.3"))
     finished.snakemake().check_failure(*message, "theory")
+    # What a killed run has left incomplete is made anew by Snakemake, without being deleted.
+    for path in finished.path("theory").rglob("*.parquet"):
+        name = str(path.relative_to(finished.folder)).encode()
+        (record / "incomplete").mkdir(exist_ok=True)
+        (record / "incomplete" / base64.urlsafe_b64encode(name).decode()).touch()
+    assert "theory" in finished.plan("--rerun-incomplete")
 
 
 @pytest.mark.parametrize("stage", ["train", "baseline"])

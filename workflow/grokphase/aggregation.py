@@ -462,12 +462,12 @@ def diagnostics(
         name: diagnose(networks.draws[name], networks.dataset, networks.start)
         for name in observables
     }
-    adjusted = _adjusted_means(networks, specification)
-    if (adjusted != _means(networks)).any():
+    means, adjusted = _means(networks), _adjusted_means(networks, specification)
+    if (adjusted != means).any():
         starts = np.array(networks.start)
-        for name, means in zip(networks.draws, adjusted.T, strict=True):
+        for name, of_one in zip(networks.draws, adjusted.T, strict=True):
             found[name] = found[name]._replace(
-                adjusted_start_difference=start_difference(means, networks.dataset, starts)
+                adjusted_start_difference=start_difference(of_one, networks.dataset, starts)
             )
     failures = [
         failure

@@ -91,8 +91,10 @@ def read_profile(folder: Path | None, cores: int) -> Profile:
         raise GrokphaseError(f"--profile: {path} must hold a mapping of options of Snakemake")
 
     def count(key: str, value: Any) -> int:
-        if value in ("all", "unlimited"):
-            return (os.cpu_count() or 1) if value == "all" else sys.maxsize
+        if value == "all":
+            return os.cpu_count() or 1
+        if value == "unlimited":
+            return sys.maxsize
         try:
             return int(value)
         except (TypeError, ValueError):
@@ -248,8 +250,9 @@ def _on_cores(job: Job, slowness: resources.Slowness) -> Job:
 
 def makespan(times: Iterable[float], workers: int) -> float:
     """Time until all are done when the longest is always started first on a free worker."""
-    free = [0.0] * max(workers, 1)
-    for time in sorted(times, reverse=True):
+    longest_first = sorted(times, reverse=True)
+    free = [0.0] * max(min(workers, len(longest_first)), 1)
+    for time in longest_first:
         heapq.heapreplace(free, free[0] + time)
     return max(free)
 

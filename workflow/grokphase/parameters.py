@@ -11,10 +11,6 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-def _not_positive_but_tiny(value: float) -> float:
-    return _not_tiny(value) if value > 0 else value
-
-
 SMALLEST = 1e-20
 """Positive numbers below are refused: their squares leave the range of single precision."""
 
@@ -70,7 +66,7 @@ class ModularAddition(BaseModel):
     readout_variance: Positive = Field(
         description="sigma_a^2: each readout weight has prior variance sigma_a^2/N."
     )
-    sextic_decay: Annotated[Finite, AfterValidator(_not_positive_but_tiny)] = Field(
+    sextic_decay: Finite = Field(
         description="gamma: strength of the sextic weight decay on the Fourier modes; positive."
     )
     noise: Positive = Field(
@@ -111,6 +107,8 @@ class ModularAddition(BaseModel):
                 "-u a^2 |w_k|^2 |v_k|^2 outgrows the quadratic prior, so without a sextic decay "
                 "the mean-field density of a Fourier mode cannot be normalised"
             )
+        elif self.sextic_decay < SMALLEST:
+            problems.append(f"sextic_decay={self.sextic_decay}: must be at least {SMALLEST:g}")
         pairs = self.prime**2
         if self.train_fraction < 1 and not 0 < round(self.train_fraction * pairs) < pairs:
             problems.append(

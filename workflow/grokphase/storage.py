@@ -78,7 +78,7 @@ def _checked(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
 
 
 def _damaged(path: Path, error: Exception) -> GrokphaseError:
-    if path.suffix != ".parquet" and path.read_bytes()[:4] != b"PAR1":
+    if path.suffix not in (".parquet", ""):
         return GrokphaseError(f"{path} is no Parquet file; name one that a stage has written")
     return GrokphaseError(
         f"{path} is truncated or damaged ({str(error).splitlines()[0]}); delete it and run again: "

@@ -17,9 +17,11 @@ PANELS = (
     ("cubic_overlap", r"cubic component, $f\cdot H_3$"),
 )
 
-TRANSITION_LINES: dict[str, Literal["-", "-."]] = {"continuous": "-", "discontinuous": "-."}
-TRANSITION_NAMES = {"continuous": "transition", "discontinuous": "side minimum appears"}
-"""Of the vertical lines: the side mass crosses the threshold, or starts above it."""
+TRANSITIONS: dict[str, tuple[Literal["-", "-."], str]] = {
+    "continuous": ("-", "transition"),
+    "discontinuous": ("-.", "side minimum appears"),
+}
+"""Line and name of a transition: the side mass crosses the threshold, or starts above it."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -49,7 +51,7 @@ def draw(tables: Tables) -> Figure:
                 )
             transition = boundary["noise"].get(strength, float("nan"))
             if lowest <= transition <= highest:
-                line = TRANSITION_LINES[boundary["result"][strength]]
+                line, _ = TRANSITIONS[boundary["result"][strength]]
                 axes.axvline(transition, color=colour, linewidth=0.9, linestyle=line, zorder=0)
             gaussian = tables.baseline.query("cubic_strength == @strength")
             if len(gaussian):
@@ -71,9 +73,8 @@ def draw(tables: Tables) -> Figure:
     if len(tables.baseline):
         handles.append(Line2D([], [], color="0.3", linestyle=":", label="Gaussian process"))
     drawn = boundary[boundary["noise"].between(lowest, highest)]["result"].unique()
-    for result, name in TRANSITION_NAMES.items():
+    for result, (line, name) in TRANSITIONS.items():
         if result in drawn:
-            line = TRANSITION_LINES[result]
             handles.append(Line2D([], [], color="0.3", linewidth=0.9, linestyle=line, label=name))
     handles.append(Line2D([], [], color="black", linestyle="--", label="target, $f\\cdot H_1=1$"))
     if not converged.all():

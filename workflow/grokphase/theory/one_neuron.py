@@ -355,17 +355,22 @@ def panel_width(parameters: TeacherStudent) -> float:
     return 0.7 * math.sqrt(parameters.weight_variance / parameters.input_dim)
 
 
-def panel_widths(t: Array, parameters: TeacherStudent, noise: Array) -> Array:
-    """Widths [p] of panels on which they integrate exp(-S): narrower where a well of S is."""
-    saddles = np.nan_to_num(stationary_overlaps(t, parameters, noise), nan=0.0)
-    saddles = np.concatenate([np.zeros((len(saddles), 1)), saddles], axis=1)
+def saddles_from_zero(t: Array, parameters: TeacherStudent, noise: Array) -> Array:
+    """q = 0 and all q > 0 where S'(q) = 0, padded with zeros, [p, 1 + k]."""
+    positive = np.nan_to_num(stationary_overlaps(t, parameters, noise), nan=0.0)
+    return np.concatenate([np.zeros((len(positive), 1)), positive], axis=1)
+
+
+def panel_widths(saddles: Array, t: Array, parameters: TeacherStudent, noise: Array) -> Array:
+    """Widths [p] of panels on which 8 nodes integrate exp(-S): narrower where a well is."""
     curvature = action_derivatives(saddles, t[:, None, :], parameters, noise[:, None])[1]
     return np.asarray(np.maximum(curvature.max(axis=1), panel_width(parameters) ** -2) ** -0.5)
 
 
-def _reach(t: Array, parameters: TeacherStudent, noise: Array, offset: Array) -> Array:
+def _reach(
+    saddles: Array, t: Array, parameters: TeacherStudent, noise: Array, offset: Array
+) -> Array:
     """q beyond which S + offset stays above 60, to the resolution of a coarse scan, [p]."""
-    saddles = np.nan_to_num(stationary_overlaps(t, parameters, noise), nan=0.0)
     # S only grows beyond its last stationary point.
     last = saddles.max(axis=1)
     bound = overlap_cutoff(parameters, noise, np.linalg.norm(t, axis=1), t.shape[1])
@@ -398,13 +403,14 @@ def integrate(
 
     Takes t [p, modes]; noise, lower and offset [p]. nan in, nan out.
     """
-    upper = _reach(t, parameters, noise, offset)
+    saddles = saddles_from_zero(t, parameters, noise)
+    upper = _reach(saddles, t, parameters, noise, offset)
     lower = np.minimum(lower, upper)
     width = upper - lower
     integral = np.empty(noise.size)
     # Points that need similar numbers of panels are integrated together.
     finite = np.where(np.isfinite(width), width, 0.0)
-    widths = np.nan_to_num(panel_widths(t, parameters, noise), nan=np.inf)
+    widths = np.nan_to_num(panel_widths(saddles, t, parameters, noise), nan=np.inf)
     panels = np.maximum(1, np.ceil(finite / widths)).astype(int)
 
     def fill(part: NDArray[np.intp]) -> None:

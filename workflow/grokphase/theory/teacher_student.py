@@ -56,6 +56,7 @@ from grokphase.theory.one_neuron import (
     panel_rule,
     panel_width,
     panel_widths,
+    saddles_from_zero,
     teacher_coefficients,
 )
 
@@ -343,7 +344,8 @@ def bin_probability(solutions: Solutions, edges: ArrayLike) -> Array:
     reach = overlap_cutoff(parameters, noise, norm, t.shape[1])
     limit = float(np.max(reach, initial=0.0, where=np.isfinite(reach)))
     clipped = np.clip(bounds, -limit, limit)
-    panel = np.nanmin(panel_widths(t, parameters, noise), initial=panel_width(parameters))
+    widths = panel_widths(saddles_from_zero(t, parameters, noise), t, parameters, noise)
+    panel = np.nanmin(widths, initial=panel_width(parameters))
     nodes: list[Array] = []
     weights: list[Array] = []
     starts: list[int] = []
