@@ -276,10 +276,17 @@ def test_training_sweeps_where_the_configuration_says_so(tmp_path):
 
 
 def test_sweeps_that_lose_their_precision_are_refused(tmp_path):
-    """The kernel's condition number is some 1e7."""
-    order = PairOrderSpecification(experiment="e", seed=1, dataset=0, prime=7)
+    """Every mode a droplet, at a noise where the kernel's condition number is 4e5."""
+    order = PairOrderSpecification(experiment="e", seed=1, dataset=0, prime=11)
     write_dataset(order, tmp_path / "0.npz")
-    of = ModularAddition(prime=7, width=100, readout_variance=1e-2, sextic_decay=2.0, noise=1e-6)
-    specification = nearly_at_rest(of, 1)
+    of = ModularAddition(prime=11, width=100, readout_variance=6.6e-6, sextic_decay=2.2, noise=1e-6)
+    start = nearly_at_rest(of, 1)
+    specification = start.model_copy(
+        update={
+            "networks": Networks(prior=0, planted=1),
+            "planted": PlantedWaves(waves=5),
+            "kernel": start.kernel | {"metropolis": False},
+        }
+    )
     with pytest.raises(GrokphaseError, match="too ill-conditioned for sweeps"):
         training.train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
