@@ -92,7 +92,9 @@ def check_results_without_record():
         return
     # Files that a killed run has left incomplete are made anew without being told.
     folders = [Path(".snakemake", name) for name in ("metadata", "incomplete")]
-    known = {name for folder in folders if folder.is_dir() for name in os.listdir(folder)}
+    known = {
+        name for folder in folders if folder.is_dir() for name in os.listdir(folder)
+    }
 
     def has_no_record(path):
         name = base64.urlsafe_b64encode(str(path).encode()).decode()
