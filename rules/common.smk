@@ -10,8 +10,14 @@ from pathlib import Path
 # The package of this folder, whichever project's environment is active: its jobs run it too.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from grokphase.config import load_config, read_configuration_file
 from grokphase.errors import GrokphaseError
+
+try:
+    from grokphase.config import load_config, read_configuration_file
+except GrokphaseError as error:
+    # A file among the kernels that is none.
+    sys.exit(f"Error: {error}")
+
 from grokphase.layout import (
     AGGREGATES,
     AGGREGATION_STAGES,

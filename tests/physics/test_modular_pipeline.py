@@ -1,11 +1,13 @@
 """Modular addition through the stages at a tiny size: theory tables, training, aggregation."""
 
+import contextlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from grokphase import modular_aggregation, modular_prediction, training
 from grokphase.datasets import generate_dataset, read_dataset, write_dataset
+from grokphase.errors import GrokphaseError
 from grokphase.layout import AGGREGATES
 from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
@@ -115,6 +117,24 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(tmp_path, monkeyp
     assert not (tmp_path / "resumed").exists()
     training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0)
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+@pytest.mark.parametrize("metropolis", [True, False])
+def test_potentials_too_large_for_single_precision_reject_nothing(tmp_path, metropolis):
+    """So weak a decay that waves are huge: ten million nats, of which the last digit is one."""
+    parameters = TINY.model_copy(
+        update={"train_fraction": 1.0, "sextic_decay": 1e-11, "readout_variance": 1e-30}
+    )
+    kernel = HAMILTONIAN | {"step_size": 1e-4, "metropolis": metropolis}
+    spec = specification(parameters=parameters, kernel=kernel, planted=PlantedWaves(waves=1))
+    write_dataset(order(0), tmp_path / "0.npz")
+    job = ({0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
+    wanted = contextlib.nullcontext()
+    if metropolis:
+        wanted = pytest.raises(GrokphaseError, match="nats, which single precision holds to")
+    with wanted:
+        training.train(spec, *job)
+    assert (tmp_path / "shard").exists() == (not metropolis)
 
 
 @pytest.mark.parametrize(("prime", "width"), [(3, 2), (7, 2), (7, 1)])

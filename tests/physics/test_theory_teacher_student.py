@@ -877,6 +877,6 @@ def test_integrals_that_would_not_end_are_refused(tmp_path, changes):
         theory=Theory(lowest_noise=noise, highest_noise=0.3),
         bin_width=0.05,
     )
-    with pytest.raises(GrokphaseError, match="panels, more than 30000: raise"):
+    with pytest.raises(GrokphaseError, match="panels, more than 7500: raise"):
         predict(specification, *(tmp_path / name for name in "abc"))
     assert not list(tmp_path.iterdir())

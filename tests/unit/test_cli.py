@@ -178,6 +178,7 @@ TRAIN = ("train", *EXPERIMENT, "--point", POINT)
         (("aggregate", *EXPERIMENT, "--point", POINT, "--shards", "absent.parquet"),
          "absent.parquet does not exist; run the stage that writes it"),
         (("summary", *EXPERIMENT), "diagnostics.parquet does not exist"),
+        (("summary", *EXPERIMENT, "--diagnostics", "x"), "points, and 1 tables of diagnostics"),
         (("figure", "--figure", "fig1"), ".parquet does not exist"),
         (("aggregate", "--specification", "{}"), "--specification"),
         (("theory", "--specification", "{}"), "--specification"),

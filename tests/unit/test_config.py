@@ -6,11 +6,13 @@ import math
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import yaml
 from grokphase.config import load_config, read_configuration_file
+from grokphase.configuration import figures
 from grokphase.configuration.experiments import point_name
 from grokphase.errors import GrokphaseError
 from grokphase.layout import parse_range, range_name
@@ -651,6 +653,31 @@ def test_names_of_points_and_datasets_that_there_are_not_are_named():
     ):  # fmt: skip
         with pytest.raises(GrokphaseError, match=re.escape(message)):
             made()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('MODEL: str = "teacher_student"\nVARIES: tuple = ("noise", "cubic_strength")', "VARIES"),
+        ('MODEL = "teacher_student"\nSTARTS = KINDS', "line 2: STARTS is read without running"),
+        ("MODEL: str", "must say which model it draws"),
+    ],
+)
+def test_what_a_figure_says_it_draws_is_read_without_running_it(tmp_path, monkeypatch, text, found):
+    (tmp_path / "new.py").write_text(text)
+    monkeypatch.setattr(figures, "_FIGURES", tmp_path)
+    figure_drawing = figures.figure_drawing.__wrapped__
+    if found == "VARIES":
+        assert figure_drawing("new").varies == ("noise", "cubic_strength")
+    else:
+        with pytest.raises(GrokphaseError, match=f"figures/new.py.*{found}"):
+            figure_drawing("new")
+
+
+def test_a_file_among_the_kernels_that_is_none_is_named(monkeypatch):
+    monkeypatch.setattr(kernels.importlib, "import_module", lambda name: types.ModuleType(name))
+    with pytest.raises(GrokphaseError, match=r"kernels/helper.py .* defines no Settings"):
+        kernels.load("helper")
 
 
 def test_a_figure_draws_the_noises_that_it_selects():

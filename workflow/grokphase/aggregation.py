@@ -524,5 +524,5 @@ def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
         )
     for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
         if not value >= bounds.ess:
-            failures.append(f"{label} ESS of {name} is {value:.0f} < {bounds.ess:g}")
+            failures.append(f"{label} ESS of {name} is {value:.1f} < {bounds.ess:g}")
     return failures

@@ -29,7 +29,7 @@ SEARCH_BEYOND = 4.0
 """Transitions are searched from the highest noise times this to the lowest divided by it."""
 LIMIT_SEARCH_BEYOND = 50.0
 """The same for that of the limit, which is cheap to search."""
-MOST_PANELS = 30_000
+MOST_PANELS = 7_500
 """Panels of an integral over q. At the paper's size a line of the theory takes seconds down to a
 noise of 0.0025, with 7 000 of them; at a tenth of that noise memory runs out."""
 

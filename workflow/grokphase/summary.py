@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from grokphase.errors import GrokphaseError
 from grokphase.files import replaced
+from grokphase.specifications.aggregation import FEWEST_DRAWS_OF_A_CHAIN
 from grokphase.specifications.summary import SummarySpecification
 from grokphase.storage import read_table, write_table
 from grokphase.tables import aggregates
@@ -25,13 +26,19 @@ def summarise(
 ) -> None:
     """Collect one diagnostics row per point; the page lists the worst values of every point.
 
-    Raises GrokphaseError for a table that is missing or damaged.
+    Raises GrokphaseError for a table that is missing, damaged or of another point.
     """
+    if len(diagnostics) != len(specification.points):
+        raise GrokphaseError(
+            f"{specification.experiment} has {len(specification.points)} points, and "
+            f"{len(diagnostics)} tables of diagnostics are given: name one for each, in the order "
+            f"{', '.join(specification.points)}"
+        )
     observables = OBSERVABLES[specification.model]
     schema = aggregates.diagnostics(observables)
     table = pa.concat_tables([read_table(path, schema) for path in diagnostics])
     for point, path, found in zip(
-        specification.points, diagnostics, table["point"].to_pylist(), strict=False
+        specification.points, diagnostics, table["point"].to_pylist(), strict=True
     ):
         if point != found:
             raise GrokphaseError(f"{path} is of {found}, not of {point}; delete it and run again")
@@ -63,6 +70,13 @@ def summarise(
             f"{extremes[1]:+.1f} | {extremes[2]:+.1f} | {extremes[3]:+.1f} | {extremes[4]:.3f} | "
             f"{extremes[5]:.0f} | {extremes[6]:.0f} | {row['problems']} |"
         )
+    if any(row["draws"] < FEWEST_DRAWS_OF_A_CHAIN for row in rows):
+        lines += [
+            "",
+            f"Effective sample sizes of fewer than {FEWEST_DRAWS_OF_A_CHAIN} draws come from the "
+            "spread between networks and are at least their number: a bound up to that is met "
+            "whatever the draws.",
+        ]
     with replaced(page) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     _log.info(f"{len(rows) - len(failed)} of {len(rows)} points converged")

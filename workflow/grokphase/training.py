@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +31,9 @@ from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
 from grokphase.tables.stein_moments import SteinMoments
+
+LARGEST_ENERGY_ERROR = 0.1
+"""Rounding error of a potential, in nats, that accepting and rejecting by it tolerates."""
 
 ACCELERATOR_SPEED = 100.0
 """Work of an accelerator over that of one core of a CPU in the time of a block of draws."""
@@ -176,12 +178,19 @@ def _train_group(
     ensemble = sampler.start(_stacked(starts), together)
     if restored.get("current/dataset") == group[0]:
         ensemble = _unpack_ensemble(restored, ensemble)
+    adjusted = kernels.settings(specification.kernel).exact
+
+    def after_block(now: Ensemble) -> None:
+        if adjusted and now.done > sampler.schedule.unadjusted:
+            _check_precision(specification, group, now)
+        keeper.after_block(group, now)
+
     try:
         ensemble = sampler.run(
             keys,
             ensemble,
             together,
-            partial(keeper.after_block, group),
+            after_block,
             _noise_ratios(specification),
         )
     except DivergenceError as error:
@@ -227,6 +236,20 @@ def _train_group(
         }
         for row, dataset in enumerate(group)
     }
+
+
+def _check_precision(specification: TrainingSpecification, group: list[int], now: Ensemble) -> None:
+    """Raises GrokphaseError where potentials are too large to be compared in single precision."""
+    potential = float(jnp.abs(now.state.potential).max())
+    error = potential * float(np.finfo(np.float32).eps)
+    if error > LARGEST_ENERGY_ERROR:
+        raise GrokphaseError(
+            f"training at {specification.point}, dataset {', '.join(map(str, group))}: the "
+            f"potential is {potential:.2g} nats, which single precision holds to {error:.2g} nats: "
+            "too coarse to accept or reject proposals by; set sampler.metropolis to false, or "
+            "raise the noise or lower the sizes, in "
+            f"experiments.{specification.experiment}"
+        )
 
 
 def _arithmetic(together: int) -> str:

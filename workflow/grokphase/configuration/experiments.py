@@ -267,9 +267,9 @@ class TeacherStudentExperiment(BaseExperiment):
             for size in ("input_dim", "train_size")
             if size in mapping(raw.get("sweep"))
         ]
-        bins = {"bin_width": 0.05, "bins": 61} | dict(mapping(raw.get("histogram")))
+        bins = Histogram().model_dump() | dict(mapping(raw.get("histogram")))
         if is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
-            limit = bins["bins"] * bins["bin_width"] / 2
+            limit = Histogram.model_construct(**bins).limit
             if limit > 2:
                 problems.append(
                     f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "

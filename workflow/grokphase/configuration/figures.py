@@ -34,7 +34,10 @@ class Drawing(NamedTuple):
 
 @cache
 def figure_drawing(name: str) -> Drawing:
-    """The constants MODEL, VARIES and STARTS of a figure's module, which is not imported."""
+    """The constants MODEL, VARIES and STARTS of a figure's module, which is not imported.
+
+    Raises GrokphaseError for a module that lacks MODEL, or has one that is not written out.
+    """
     found: dict[str, Any] = {}
     try:
         tree = ast.parse((_FIGURES / f"{name}.py").read_text())
@@ -42,9 +45,20 @@ def figure_drawing(name: str) -> Drawing:
         raise GrokphaseError(f"figures/{name}.py, line {error.lineno}: {error.msg}") from error
     for node in tree.body:
         if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name) and target.id in ("MODEL", "VARIES", "STARTS"):
-                    found[target.id.lower()] = ast.literal_eval(node.value)
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in ("MODEL", "VARIES", "STARTS"):
+                try:
+                    found[target.id.lower()] = ast.literal_eval(value)
+                except ValueError as error:
+                    raise GrokphaseError(
+                        f"figures/{name}.py, line {node.lineno}: {target.id} is read without "
+                        "running the module, so write out its value, such as ('noise',)"
+                    ) from error
     if found.get("model") not in EXPERIMENTS:
         raise GrokphaseError(
             f"figures/{name}.py must say which model it draws: MODEL = "

@@ -256,6 +256,7 @@ def _drawing_problems(
         if parameter not in drawing.varies and isinstance(shown, list) and len(shown) > 1:
             problems.append(
                 f"{where}: {drawing_name} draws one {parameter}, and here are {len(shown)}: choose "
-                f"with {where}.select.{parameter}, such as [{shown[0]}]"
+                f"with {where}.select.{parameter}, such as [{shown[0]}] (what a figure draws "
+                "several of, its module says in VARIES)"
             )
     return problems

@@ -7,14 +7,17 @@ from grokphase.specifications.training import Networks
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def is_number(value: Any) -> bool:
+    """Whether it is a number; YAML's true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_count(value: Any) -> bool:
+    """Whether it is a positive integer."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -60,7 +60,7 @@ def draw(tables: ModularTables) -> Figure:
 
 
 def _learning_noise(tables: ModularTables) -> float:
-    """The noise at which the saved neurons are most concentrated on one frequency."""
+    """The noise at which the neurons of prior starts are, on average, most concentrated."""
     rows = tables.starts[
         (tables.starts["observable"] == "participation") & (tables.starts["start"] == "prior")
     ].sort_values("mean")

@@ -120,14 +120,14 @@ def add_neuron(others: Others, phi: Array, variance: float) -> Others:
 def residual(
     first: Array, second: Array, others: Others, parameters: ModularAddition, data: Data
 ) -> Array:
-    """Relative error of G K = 1 on the first column of G y, for the kernel K of all neurons.
+    """Relative error of G K = 1 on G y, for the kernel K of all neurons.
 
     Every neuron that is visited is taken out of G and put back, in single precision.
     """
     phi = features(first, second)
-    fitted = others.fitted[:, 0]
+    fitted = others.fitted
     variance = parameters.readout_variance / parameters.width
-    again = others.inverse @ (variance * (phi @ fitted) @ phi + data.noise * fitted)
+    again = others.inverse @ (variance * phi.T @ (phi @ fitted) + data.noise * fitted)
     return jnp.linalg.norm(again - fitted) / jnp.linalg.norm(fitted)
 
 

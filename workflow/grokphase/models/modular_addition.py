@@ -17,7 +17,7 @@ the cross terms need only row sums, and sum y f is a circular convolution: about
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,15 +173,9 @@ def _factorised_backward(gradient: ModularNetwork, cotangent: Array) -> tuple[Mo
 factorised_excess_loss.defvjp(_factorised, _factorised_backward)
 
 
-def zero_loss(prime: int, pairs: int | None = None) -> float:
-    """L of the network whose output is zero: (1 - 1/P)/2 for each pair."""
-    return (prime**2 if pairs is None else pairs) * (1 - 1 / prime) / 2
-
-
-def loss(network: ModularNetwork, form: Literal["dense", "factorised"]) -> Array:
-    """L = 1/2 sum_nmp (y - f)^2 over all pairs."""
-    excess = dense_excess_loss if form == "dense" else factorised_excess_loss
-    return zero_loss(network.readout.shape[1]) + excess(network)
+def zero_loss(prime: int) -> float:
+    """L of the network whose output is zero on the full table: (1 - 1/P)/2 for each pair."""
+    return prime**2 * (1 - 1 / prime) / 2
 
 
 def fourier_power(weights: ArrayLike) -> Array:
@@ -226,7 +220,6 @@ def potential(
     parameters: ModularAddition,
     form: Form = "auto",
     mask: ArrayLike | None = None,
-    memory_limit: float | None = None,
     noise: ArrayLike | None = None,
 ) -> Callable[[ModularNetwork], Array]:
     """Potential of a whitened position, (L - L(0))/noise + Gamma.
@@ -241,8 +234,6 @@ def potential(
     mask
         Training pairs, [P, P] of booleans; None for the full table. A fraction of the table breaks
         the symmetry that the factorised form rests on, so it needs the dense one.
-    memory_limit
-        Bytes that one gradient may use; a MemoryError names the sizes if it cannot.
     noise
         sigma^2; None for that of ``parameters``.
     """
@@ -254,15 +245,9 @@ def potential(
             raise ValueError(
                 f"mask has shape {np.shape(mask)}, not [P, P] with P={parameters.prime}"
             )
-        need = gradient_cost(parameters, "dense").bytes
-        if memory_limit is not None and need > memory_limit:
-            raise MemoryError(
-                f"training on a part of the table needs the dense form, {need / 2**30:.2f} GiB; "
-                f"{memory_limit / 2**30:.2f} GiB are available"
-            )
         form = "dense"
     if form == "auto":
-        form = choose_form(parameters, memory_limit)
+        form = choose_form(parameters)
 
     def evaluate(position: ModularNetwork) -> Array:
         network = to_network(position, parameters)
@@ -322,16 +307,6 @@ def inverse_participation_ratio(weights: ArrayLike) -> Array:
     """sum_k p_k^2/(sum_k p_k)^2 over k = 1 ... P//2, [...]: 1 for a cosine, about 4/P for noise."""
     power = fourier_power(weights)[..., 1:]
     return jnp.sum(power**2, axis=-1) / jnp.sum(power, axis=-1) ** 2
-
-
-def droplets(network: ModularNetwork, barrier: ArrayLike) -> Array:
-    """Whether sqrt(|w_k|^2 |v_k|^2) > barrier, for each neuron and k = 1 ... P//2, [N, P//2].
-
-    ``barrier`` is W_-, the mode power at the top of the barrier. The sum is the droplet count and
-    the mean the fraction that the theory calls side mass.
-    """
-    first, second = fourier_power(network.first), fourier_power(network.second)
-    return jnp.sqrt(first * second)[:, 1:] > barrier
 
 
 def feature_gram(first: Any, second: Any) -> Any:

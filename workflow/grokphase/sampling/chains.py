@@ -52,9 +52,6 @@ class Chains(NamedTuple):
 
     def mean_of_halves(self) -> tuple[float, float]:
         """Mean over the networks of each half of the draws; nan for a half without draws."""
-        if self.batch == 1:
-            first, second = np.array_split(self.thinned, 2, axis=1)
-            return float(first.mean()), float(second.mean()) if second.size else float("nan")
         first, second = self.half_means.mean(axis=0)
         return float(first), float(second)
 

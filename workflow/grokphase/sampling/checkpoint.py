@@ -37,6 +37,7 @@ class Checkpoint:
 
     @property
     def previous(self) -> Path:
+        """Where the checkpoint before the current one lies."""
         return self.path.with_name(self.path.name + ".previous")
 
     def save(self, arrays: Arrays) -> None:

@@ -38,14 +38,17 @@ class Schedule(NamedTuple):
 
     @property
     def per_window(self) -> int:
+        """Draws of one window, those discarded included."""
         return self.window_burn_in + self.window_draws
 
     @property
     def total(self) -> int:
+        """Draws of a network in all, those discarded included."""
         return self.burn_in + self.draws + self.windows * self.per_window
 
     @property
     def unadjusted(self) -> int:
+        """Draws of burn-in in which every proposal is accepted."""
         return unadjusted_draws(self.burn_in)
 
     def phase(self, done: int) -> "Phase":

@@ -139,14 +139,17 @@ class Problem(NamedTuple):
         return np.asarray(self.parameters.input_dim * interaction)
 
     def take(self, index: NDArray[Any]) -> Problem:
+        """The points of an index or mask."""
         return Problem(self.parameters, self.noise[index], self.teacher[index])
 
     def residual(self, t: Array, second: Array) -> Array:
+        """y - t - gain <m m^T> t at second moments [p, modes, modes]; zero at a solution."""
         return np.asarray(
             self.teacher - t - self.gain[:, None] * np.einsum("pij,pj->pi", second, t)
         )
 
     def free_energy(self, t: Array, log_partition: Array) -> Array:
+        """Free energy of all neurons in nats, [p]; its stationary points are the solutions."""
         p = self.parameters
         quadratic = np.sum(self.teacher * t, axis=1) - 0.5 * np.sum(t**2, axis=1)
         return np.asarray(p.train_size / self.noise * quadratic - p.width * log_partition)
@@ -273,6 +276,11 @@ def _ascend(
 
 
 def solve_quadrature(problem: Problem, start: Array, tolerance: float, max_steps: int) -> Iterate:
+    """Solutions with exact quadrature over q, from t = `start` [p, modes].
+
+    Points whose integral changes by more than its accuracy on a grid twice as fine are solved again
+    on that one.
+    """
     parameters = problem.parameters
     spacing = 0.6 * math.sqrt(parameters.weight_variance / parameters.input_dim)
     # Points that need similar cutoffs share a grid.

@@ -118,10 +118,6 @@ class DropletBudget(NamedTuple):
     """Expected number of neurons that are droplets of one given frequency: N times side mass."""
     holds: NDArray[np.bool_]
     """Whether at least one droplet is expected for every frequency."""
-    droplet_gain: Array
-    """Nats of likelihood one droplet gains in mean field: 2 P u a^2 W^2."""
-    frequency_supply: Array
-    """Nats that fitting a frequency perfectly would gain: P/sigma^2, all that there is to gain."""
 
 
 def effective_interaction(parameters: ModularAddition, noise: ArrayLike) -> Array:
@@ -335,64 +331,6 @@ def branch(
     )
 
 
-def branches(
-    parameters: ModularAddition,
-    noise: ArrayLike,
-    closure: Closure,
-    average: Average = "two_point",
-    grid: int = 400,
-) -> list[Branch]:
-    """All solutions at one noise, found without using monotonicity: sign changes on a grid of g.
-
-    The equation is scanned on ``grid`` logarithmic values of g and every sign change is refined;
-    jumps of the two-point average, which are not solutions, are rejected. Returns one Branch of
-    scalars per solution, ordered by g.
-    """
-    noise = float(np.asarray(noise, float))
-    root_decay = np.sqrt(parameters.sextic_decay)
-    top = float(effective_interaction(parameters, noise)) / root_decay
-    log_g = np.linspace(np.log(top) - 12.0, np.log(top) + 1e-9, grid)
-
-    def excess(value: Array) -> Array:
-        return _noise_of(np.exp(value), parameters, closure, average, None) - noise
-
-    values = excess(log_g)
-    left = np.flatnonzero(np.sign(values[:-1]) != np.sign(values[1:]))
-    if not left.size:
-        return []
-    result = elementwise.find_root(excess, (log_g[left], log_g[left + 1]))
-    good = np.abs(excess(result.x)) < 1e-6 * noise
-    solution = branch(parameters, noise, closure, average)
-    found = []
-    for g in np.exp(result.x[good]):
-        if np.isclose(g * root_decay, solution.interaction, rtol=1e-6):
-            found.append(solution)
-        else:
-            raise ArithmeticError(
-                f"a second solution at noise {noise:g}, u a^2 = {g * root_decay:g}: the equation "
-                "is monotone, so this is a numerical error of the average"
-            )
-    return found
-
-
-def droplet_spinodal(
-    parameters: ModularAddition, droplet_fraction: ArrayLike, closure: Closure
-) -> Array:
-    """Largest noise at which a given fraction of droplets is metastable; negative where never.
-
-    Closed form from g = 1: sigma^2 = (2/sqrt 3)^{1/2} sigma_I^2 - lambda_scale * fraction/gamma.
-    """
-    start = closed_form(parameters, closure).noise_start
-    scale = eigenvalue_scale(parameters, closure) / parameters.sextic_decay
-    return np.asarray(np.sqrt(2 / np.sqrt(3)) * start - scale * np.asarray(droplet_fraction, float))
-
-
-def phase(side_mass: ArrayLike, threshold: float = 0.01) -> NDArray[np.int64]:
-    """Index into PHASES: 0 below ``threshold`` of side mass, 2 above one minus it, 1 between."""
-    mass = np.asarray(side_mass, float)
-    return (mass >= threshold).astype(np.int64) + (mass > 1 - threshold)
-
-
 def boundaries(
     parameters: ModularAddition,
     closure: Closure,
@@ -421,58 +359,15 @@ def boundaries(
 
 
 def droplet_budget(parameters: ModularAddition, solution: Branch) -> DropletBudget:
-    """Count the droplets that a solution implies, and what one of them would have to gain.
+    """Count the droplets that a solution implies.
 
     The mean-field average over neurons needs at least one droplet for each frequency. Where fewer
     are expected the theory contradicts itself: one whole droplet already has
     lambda = 4 P^2 sigma_a^2 W^2/N far above the noise, and its assumed gain 2 P u a^2 W^2 exceeds
     P/sigma^2, which is all the likelihood its frequency holds.
     """
-    p = parameters
-    per_frequency = p.width * solution.side_mass
-    gain = 2 * p.prime * solution.interaction * solution.saddles.side**2
-    return DropletBudget(
-        per_frequency=per_frequency,
-        holds=per_frequency >= 1,
-        droplet_gain=gain,
-        frequency_supply=p.prime / solution.noise,
-    )
-
-
-def mixed_phase_droplets(
-    parameters: ModularAddition, noise: ArrayLike, closure: Closure = "corrected"
-) -> Array:
-    """Droplets per frequency that the mixed phase needs: N (sigma_I^2 - sigma^2)/lambda_max.
-
-    The limit P -> infinity, where lambda = sigma_I^2 - sigma^2 throughout the mixed phase; zero
-    above sigma_I^2, at most N. Below one, the mean-field picture cannot hold.
-    """
-    form = closed_form(parameters, closure)
-    full = eigenvalue_scale(parameters, closure) * 3 / parameters.sextic_decay
-    need = parameters.width * (form.noise_start - np.asarray(noise, float)) / full
-    return np.clip(need, 0.0, parameters.width)
-
-
-def lone_droplet_action(power: ArrayLike, parameters: ModularAddition, noise: ArrayLike) -> Array:
-    """Action of a single neuron that is a droplet, with its own readout integrated exactly, nats.
-
-    Relative to the same neuron without it,
-
-        2 P (W + gamma W^3/3) - (P/4) L/(sigma^2 (L + sigma^2)) + (P/2) log(1 + L/sigma^2),
-
-    L = 16 P^2 sigma_a^2 W^2/N being the one eigenvalue of its rank-one kernel. For L << sigma^2 the
-    second term is the mean-field -2 P u W^2; it saturates at P/(4 sigma^2). The features w_n^2 and
-    v_m^2, which other neurons can cancel, are left out. No mean field is assumed, so this is the
-    action to use where fewer than one droplet per frequency is expected.
-    """
-    p = parameters
-    w, s = np.asarray(power, float), np.asarray(noise, float)
-    value = 16 * p.prime**2 * p.readout_variance * w**2 / p.width
-    return np.asarray(
-        2 * p.prime * (w + p.sextic_decay * w**3 / 3)
-        - p.prime / 4 * value / (s * (value + s))
-        + p.prime / 2 * np.log1p(value / s)
-    )
+    per_frequency = parameters.width * solution.side_mass
+    return DropletBudget(per_frequency, per_frequency >= 1)
 
 
 def diagonal_action(

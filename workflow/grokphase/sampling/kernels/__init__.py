@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from grokphase.errors import GrokphaseError
+
 Position = Any  # a pytree of arrays
 
 
@@ -116,8 +118,18 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> ModuleType:
-    """The kernel module of that name."""
-    return importlib.import_module(f"{__name__}.{name}")
+    """The kernel module of that name.
+
+    Raises GrokphaseError if it does not define what a kernel module must.
+    """
+    module = importlib.import_module(f"{__name__}.{name}")
+    for wanted in ("Settings", "build"):
+        if not hasattr(module, wanted):
+            raise GrokphaseError(
+                f"sampling/kernels/{name}.py is taken for a kernel and defines no {wanted}: define "
+                f"it, or begin the file's name with an underscore"
+            )
+    return module
 
 
 def settings(kernel: Mapping[str, Any]) -> KernelSettings:
