@@ -309,9 +309,15 @@ def test_load_data_is_single_precision_with_the_teacher_values():
     assert float(data.noise) == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(("inputs", "variates"), [(99, 0), (100, 3)])
+def test_control_variates_are_of_training_sets_that_are_not_small(inputs, variates):
+    data = problem(parameters(train_size=inputs))[1]
+    assert model.control_variates(data).shape == (variates,)
+
+
 def test_control_variates_are_zero_in_the_population():
     """mean z^2 - 1, mean z He_3(z) and mean He_3(z)^2/6 - 1: 500 data sets, 5 standard errors."""
-    of = parameters(train_size=50)
+    of = parameters(train_size=100)
     values = []
     for seed in range(500):
         _, data = problem(of, seed)
@@ -322,8 +328,8 @@ def test_control_variates_are_zero_in_the_population():
         np.testing.assert_allclose(values[-1], expected, rtol=1e-9, atol=1e-9)
     error = np.std(values, axis=0) / math.sqrt(len(values))
     assert (np.abs(np.mean(values, axis=0)) < 5 * error).all()
-    # Var z^2 = 2 and Var[z He_3] = E[z^2 He_3^2] = 42, over 50 inputs.
-    assert np.var(values, axis=0)[:2] == pytest.approx([2 / 50, 42 / 50], rel=0.5)
+    # Var z^2 = 2 and Var[z He_3] = E[z^2 He_3^2] = 42, over 100 inputs.
+    assert np.var(values, axis=0)[:2] == pytest.approx([2 / 100, 42 / 100], rel=0.5)
 
 
 def test_a_start_from_the_prior_has_standard_normal_input_weights():

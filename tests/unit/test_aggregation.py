@@ -616,6 +616,16 @@ def problems(draws, starts):
     return diagnostics(networks, specification(), OBSERVED).to_pylist()[0]["problems"]
 
 
+@pytest.mark.parametrize("draws", [8, 40])
+def test_networks_that_stand_still_pass_by_their_number_only_if_draws_are_few(draws):
+    """Sixty networks, each with a value of its own: more than the 50 that are asked for."""
+    generator = np.random.default_rng(2)
+    still = generator.standard_normal((60, 1)) + 1e-3 * generator.standard_normal((60, draws))
+    found = problems(still, ["prior", "planted"] * 30)
+    assert ("ESS of cubic_overlap is" in found) == (draws == 40)
+    assert ("< 120" in found) == (draws == 40)
+
+
 def test_what_cannot_be_judged_is_said_in_words():
     noise = np.random.default_rng(0).standard_normal
     both = ["prior", "planted"]

@@ -270,3 +270,34 @@ def test_long_chains_that_drift_are_detected():
     """Prior starts relax from above, planted ones from below, within the recorded draws."""
     relaxation = 6 * np.exp(-np.arange(20_000) / 6000) * np.where(PLANTED, -1, 1)
     assert diagnosed(chains(draws=20_000) + relaxation, DATASET, STARTS).nested_rhat > 1.1
+
+
+def counts(draws, twice=False, seed=0):
+    """Binomial counts of 120 neurons about 1.4, whose expectation varies between datasets."""
+    generator = np.random.default_rng(seed)
+    share = generator.uniform(0.005, 0.02, DATASETS)[DATASET][:, None]
+    found = generator.binomial(120, share, (len(DATASET), draws)) / 120
+    return np.repeat(found, 2, axis=1) if twice else found
+
+
+@pytest.mark.parametrize("draws", [6, 400])
+@pytest.mark.parametrize("twice", [False, True])
+def test_counts_that_are_equal_in_many_networks(draws, twice):
+    """Ranks about the datasets' means would tell networks apart: an ESS of a few for each."""
+    found = diagnosed(counts(draws, twice), DATASET, STARTS)
+    size = draws * len(DATASET)
+    assert found.ess_bulk == pytest.approx(size, rel=0.15 if draws == 400 else 0.6)
+    assert found.ess_tail > 0.4 * size
+    assert found.nested_rhat < 1.03
+    if draws == 400:
+        assert found.rhat < 1.01
+
+
+@pytest.mark.parametrize("draws", [6, 400])
+def test_counts_that_do_not_move_are_worth_one_draw_each(draws):
+    """And starts at different counts are told apart."""
+    still = np.repeat(counts(1), draws, axis=1)
+    found = diagnosed(still, DATASET, STARTS)
+    assert max(found.ess_bulk, found.ess_tail) < 3 * len(DATASET)
+    apart = diagnosed(counts(draws) + PLANTED / 60, DATASET, STARTS)
+    assert apart.nested_rhat > 1.2

@@ -18,6 +18,7 @@ from grokphase.sampling.chains import Chains, summarise
 from grokphase.sampling.diagnostics import Diagnostics, diagnose, start_difference
 from grokphase.specifications.aggregation import (
     FEWEST_DRAWS,
+    FEWEST_DRAWS_OF_A_CHAIN,
     AggregationSpecification,
     Convergence,
     Histogram,
@@ -34,6 +35,10 @@ LOWEST_SWEEP_ACCEPTANCE = 0.95
 LEAST_SHARE_OF_NETWORKS = 0.75
 """Share of the networks, as an effective number, that expected counts must rest on where there are
 profiles."""
+
+EFFECTIVE_DRAWS_OF_A_CHAIN = 2.0
+"""Effective draws that every network of a long chain has to contribute on average, whatever the
+bound: with one each nobody knows whether any of them has moved."""
 
 DATASETS_PER_COLUMN = 2.5
 """Datasets from which on control variates are used, per coefficient that is fitted."""
@@ -469,18 +474,18 @@ def diagnostics(
             found[name] = found[name]._replace(
                 adjusted_start_difference=start_difference(of_one, networks.dataset, starts)
             )
-    failures = [
-        failure
-        for name, one in found.items()
-        for failure in _failures(name, one, specification.convergence)
-    ]
+    first = next(iter(networks.draws.values()))
+    bounds = specification.convergence
+    if first.draws >= FEWEST_DRAWS_OF_A_CHAIN:
+        least = EFFECTIVE_DRAWS_OF_A_CHAIN * len(first.mean)
+        bounds = bounds.model_copy(update={"ess": max(bounds.ess, least)})
+    failures = [failure for name, one in found.items() for failure in _failures(name, one, bounds)]
     acceptance = networks.acceptance.mean()
     if acceptance < specification.convergence.acceptance:
         failures.append(
             f"{acceptance:.3f} of the proposals are accepted < "
             f"{specification.convergence.acceptance:g}"
         )
-    first = next(iter(networks.draws.values()))
     if len(first.mean) < 2 or first.draws < FEWEST_DRAWS:
         failures = [f"it takes 2 networks and {FEWEST_DRAWS} draws of each to judge"]
     row: dict[str, Any] = {

@@ -11,6 +11,10 @@ standard errors, which come from the differences within datasets. Plain R-hat ov
 chains measures mainly how far one chain has mixed, which the average over the ensemble does not
 need. Of long chains, what `chains` keeps is diagnosed.
 
+R-hat and the effective numbers of draws are those of ranks, whatever the tails. Of an observable of
+few values, such as the droplets of a small network, ranks within a dataset say which network a draw
+is of, not how large it is: there both are those of the values themselves.
+
 Starts that agree may still move together, as from states that both have too many droplets; this
 shows as a drift between the halves of the draws, as far as the draws' own fluctuations let it.
 
@@ -79,12 +83,20 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         size = float(draws.size)
         return Diagnostics(1.0, 1.0, 0.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
-    rhat = float(array_stats.rhat(deviations))
+    method = "split" if _has_few_values(draws) else "rank"
+    rhat = float(array_stats.rhat(deviations, method=method))
     bulk, tail, mcse = float("nan"), float("nan"), float("nan")
     if length >= FEWEST_DRAWS_OF_A_CHAIN or len(np.unique(datasets)) < networks:
-        bulk, tail, mcse = _effective_sizes(
-            deviations, _about_dataset_means(chains.batch_means, datasets)
-        )
+        if method == "rank":
+            below = [(deviations <= x).astype(float) for x in np.quantile(deviations, TAILS)]
+        else:
+            below = [
+                _about_dataset_means((draws <= x).astype(float), datasets)
+                for x in np.quantile(draws, TAILS)
+            ]
+        bulk = _effective_size(deviations, "bulk" if method == "rank" else "mean")
+        tail = min(_effective_size(is_below, "mean") for is_below in below)
+        mcse = _error_of_mean(deviations, _about_dataset_means(chains.batch_means, datasets))
     return Diagnostics(
         rhat=rhat,
         nested_rhat=_nested_rhat(
@@ -92,6 +104,7 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
             draws - _dataset_means(draws, datasets),
             np.array([kinds.index(s) for s in starts]),
             rhat,
+            method,
         ),
         start_difference=start_difference(chains.mean, datasets, np.array(starts)),
         drift=_drift(chains.half_means, np.array(starts)),
@@ -101,23 +114,30 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     )
 
 
-def _effective_sizes(
-    deviations: NDArray[np.float64], batch_deviations: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Bulk and tail effective number of draws, and the Monte Carlo standard error of the mean."""
+def _has_few_values(draws: NDArray[np.float64]) -> bool:
+    """Whether most draws [networks, draws] have a value that another network has too."""
+    values = np.unique(draws, return_inverse=True)[1].reshape(draws.shape)
+    networks = np.zeros(values.max() + 1, int)
+    for row in values:
+        networks[np.unique(row)] += 1
+    return bool((networks[values] > 1).mean() > 0.5)
+
+
+def _effective_size(draws: NDArray[np.float64], method: str) -> float:
+    """Effective number of draws [networks, draws], of long chains by arviz's `method`."""
+    if np.ptp(draws) == 0:
+        return float(draws.size)
+    if draws.shape[1] < FEWEST_DRAWS_OF_A_CHAIN:
+        return _ess_between_networks(draws)
+    return float(array_stats.ess(draws, method=method))
+
+
+def _error_of_mean(deviations: NDArray[np.float64], batch_deviations: NDArray[np.float64]) -> float:
+    """Monte Carlo standard error of the mean of all draws."""
     networks, length = deviations.shape
     if length >= FEWEST_DRAWS_OF_A_CHAIN:
-        return (
-            float(array_stats.ess(deviations, method="bulk")),
-            float(array_stats.ess(deviations, method="tail", prob=TAILS)),
-            float(array_stats.mcse(batch_deviations, method="mean")),
-        )
-    below = [deviations <= np.quantile(deviations, share) for share in TAILS]
-    return (
-        _ess_between_networks(deviations),
-        min(_ess_between_networks(is_below.astype(np.float64)) for is_below in below),
-        float(deviations.mean(axis=1).std(ddof=1) / np.sqrt(networks)),
-    )
+        return float(array_stats.mcse(batch_deviations, method="mean"))
+    return float(deviations.mean(axis=1).std(ddof=1) / np.sqrt(networks))
 
 
 def _ess_between_networks(draws: NDArray[np.float64]) -> float:
@@ -163,8 +183,9 @@ def _nested_rhat(
     unstretched: NDArray[np.float64],
     groups: NDArray[np.int_],
     rhat: float,
+    method: str,
 ) -> float:
-    """Nested R-hat over groups of equal size; `rhat` where there is only one group.
+    """Nested R-hat by arviz's `method` over groups of equal size; `rhat` where there is one group.
 
     Deviations about their groups' means, which are those of `unstretched`: the contrast between the
     groups lies within the datasets, and subtracting their means does not shrink it.
@@ -176,7 +197,7 @@ def _nested_rhat(
     rows = np.concatenate([np.flatnonzero(groups == g)[:smallest] for g in range(len(sizes))])
     excess = np.array([(deviations - unstretched)[groups == g].mean() for g in groups])
     values = deviations - excess[:, None]
-    return float(array_stats.rhat_nested(values[rows], superchain_ids=groups[rows]))
+    return float(array_stats.rhat_nested(values[rows], superchain_ids=groups[rows], method=method))
 
 
 def start_difference(

@@ -83,7 +83,8 @@ class Convergence(BaseModel):
     ess: Positive = Field(
         default=50,
         description="Smallest effective sample size, bulk and tail, of all networks together; "
-        "50 are ten for each of five subsets.",
+        "50 are ten for each of five subsets. With ten draws of a network or more, two for every "
+        "network are asked for at least.",
     )
 
 
