@@ -29,14 +29,9 @@ def draw(tables: ModularTables) -> Figure:
     right.legend(
         handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0), **style.OPAQUE
     )
-    right.annotate(
-        _droplets(tables),
-        (0.03, 0.03),
-        xycoords="axes fraction",
-        fontsize=7,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )
     right.set_title("(b)", loc="left", fontsize=10)
+    # Where the curves leave no room.
+    figure.supxlabel(_droplets(tables), x=0.985, ha="right", fontsize=7)
     return figure
 
 
@@ -45,35 +40,40 @@ def _droplets(tables: ModularTables) -> str:
     corrected = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     most = corrected["droplets_per_frequency"].max()
     width = tables.parameters.width
-    text = f"corrected closure: at most {most:.2g} droplets\nper frequency among {width} neurons"
-    return text + ("; mean field\ncannot hold" if most < 1 else "")
+    number = f"at most {most:.3g}" if most < 1000 else f"at most {most:.0f}"
+    if most < 1e-3:
+        number = "fewer than 0.001"
+    text = f"(b) corrected closure: {number} droplets per frequency among {width} neurons"
+    return text + ("; mean field cannot hold" if most < 1 else "")
 
 
 def _actions(axes: Axes, tables: ModularTables) -> None:
+    """S_k(A, A) of every noise; where the side minimum is narrow, once more in an inset."""
     landscapes = tables.landscapes.query("closure == 'as_published'")
     boundary = tables.transitions.query("closure == 'as_published' and average == 'limit'").iloc[0]
     noises = sorted(landscapes["noise"].unique(), reverse=True)
-    inset = axes.inset_axes((0.09, 0.07, 0.5, 0.34))
+    side = np.sqrt(boundary["power"])
+    # At the barrier, A = W_- = W/3, the action of the mixed phase is 4/27 of P W.
+    barrier = tables.parameters.prime * boundary["power"] * 4 / 27
+    # Within this share of the side minimum the action rises by some 30 nats at every size.
+    reach = 2.6 / np.sqrt(tables.parameters.prime * boundary["power"])
+    panels = [axes, axes.inset_axes((0.09, 0.07, 0.5, 0.34))] if reach < 0.1 else [axes]
     for noise, colour in zip(noises, style.ordered_colours(len(noises)), strict=True):
         curve = landscapes.query("noise == @noise")
-        for where in (axes, inset):
+        for where in panels:
             where.plot(curve["root_power"], curve["action"], color=colour)
         start, end = boundary["noise_start"], boundary["noise_end"]
         phase = "GFL" if noise >= start else "GMFL-II" if noise < end else "GMFL-I"
         axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:g}$, {phase}")
-    side = np.sqrt(boundary["power"])
-    # At the barrier, A = W_- = W/3, the action of the mixed phase is 4/27 of P W.
-    barrier = tables.parameters.prime * boundary["power"] * 4 / 27
     axes.set_xlim(0, 1.35 * side)
     axes.set_ylim(-4.5 * barrier, 5.2 * barrier)
-    for where in (axes, inset):
+    for where in panels:
         where.axhline(0, color="0.6", linewidth=0.6, zorder=0)
-    # Within this share of the side minimum the action rises by some 30 nats at every size.
-    reach = min(2.6 / np.sqrt(tables.parameters.prime * boundary["power"]), 0.6)
-    inset.set_xlim((1 - reach) * side, (1 + reach) * side)
-    inset.set_ylim(-6, 12)
-    inset.tick_params(labelsize=7)
-    axes.indicate_inset_zoom(inset, edgecolor="0.4")
+    for inset in panels[1:]:
+        inset.set_xlim((1 - reach) * side, (1 + reach) * side)
+        inset.set_ylim(-6, 12)
+        inset.tick_params(labelsize=7)
+        axes.indicate_inset_zoom(inset, edgecolor="0.4")
     axes.set_xlabel(r"root power of a mode along $A=B$, $\sqrt{A}=|w_k|$")
     axes.set_ylabel(r"action, $S_k(A,A)$  (nats)")
     axes.legend(loc="upper left", fontsize=7)
@@ -105,6 +105,8 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
         (limits["noise_end"][closure], colour, r"$\sigma_{II}^2$")
         for closure, colour in CLOSURE_COLOURS.items()
     ]
+    # Labels that would run into one another, or into the title on the left, stand on other lines.
+    taken: list[list[float]] = [[-0.1], [-0.1], [], [], []]
     for number, (noise, colour, name) in enumerate(lines):
         # Where the mixed phase is too narrow to be seen, its end is not drawn over its start.
         is_start = number == 0
@@ -112,9 +114,12 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
             is_start or abs(noise - lines[0][0]) > 0.02 * (highest - lowest)
         ):
             axes.axvline(noise, color=colour, linewidth=0.8, zorder=0)
+            place = (noise - lowest) / (highest - lowest)
+            level = next(i for i in range(5) if all(abs(place - x) > 0.24 for x in taken[i]))
+            taken[level].append(place)
             axes.annotate(
                 f"{name}$={noise:.4g}$",
-                (noise, 1.01),
+                (noise, 1.01 + 0.05 * level),
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 fontsize=7,

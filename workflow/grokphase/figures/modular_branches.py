@@ -44,6 +44,7 @@ def draw(tables: ModularTables) -> Figure:
     handles += [
         Line2D([], [], color="0.3", linestyle=line, marker="o", markersize=3, label=f"{kind} start")
         for kind, line in LINES.items()
+        if (tables.starts["start"] == kind).any()
     ]
     if branches_drawn:
         handles.append(

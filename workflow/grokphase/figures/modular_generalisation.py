@@ -42,12 +42,14 @@ def draw(tables: ModularTables) -> Figure:
     handles = [
         Line2D([], [], color=START_COLOURS[start], linewidth=3, label=START_NAMES[start])
         for start in STARTS
+        if (tables.starts["start"] == start).any()
     ]
     if not converged.all():
         handles.append(style.not_converged_handle())
     handles += [
         Line2D([], [], color="0.3", linestyle=line, marker=marker, label=name)
-        for name, line, marker in PAIRS.values()
+        for pairs, (name, line, marker) in PAIRS.items()
+        if pairs == "train" or (tables.starts["train_fraction"] < 1).any()
     ]
     handles.append(
         Line2D([], [], color=style.DISTINCT[0], linestyle=":", label="no output (a), chance (b)")

@@ -47,8 +47,8 @@ def _discrepancy(axes: Axes, tables: ModularTables) -> None:
         _points(
             axes, points.index, points["mean"], points["subset_error"], start, _converged(tables)
         )
-    axes.legend(handles=[*closure_handles(), *start_handles()], loc="upper right", fontsize=7,
-                **style.OPAQUE)  # fmt: skip
+    axes.legend(handles=[*closure_handles(), *start_handles(tables)], loc="upper right",
+                fontsize=7, **style.OPAQUE)  # fmt: skip
 
 
 def _difference(axes: Axes, tables: ModularTables) -> None:
@@ -71,13 +71,13 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
     for start, points in _both_starts(tables).items():
         difference = points["mean"] - exact.loc[points.index]
         _points(axes, points.index, difference, points["subset_error"], start, _converged(tables))
-        largest = max(largest, float(difference.abs().max()))
+        largest = max(largest, float((difference.abs() + points["subset_error"]).max()))
     axes.set_xlim(exact.index.min(), exact.index.max())
-    axes.set_ylim(-2.2 * largest, 2.2 * largest)
+    axes.set_ylim(-2 * largest, 2 * largest)
     axes.set_xlabel(r"noise, $\sigma^2$")
     axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
-    axes.legend(handles=[*axes.get_legend_handles_labels()[0], *start_handles()], fontsize=7,
-                loc="best")  # fmt: skip
+    handles = axes.get_legend_handles_labels()[0]
+    axes.legend(handles=[*handles, *start_handles(tables)], fontsize=7, loc="best")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.set_title("difference from the corrected closure")
 
@@ -98,28 +98,29 @@ def _droplets(axes: Axes, tables: ModularTables) -> None:
     axes.set_ylabel(r"share of modes with $|w_k||v_k|>W/3$")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     handles = axes.get_legend_handles_labels()[0]
-    axes.legend(handles=[*handles, *start_handles()], fontsize=7)
+    axes.legend(handles=[*handles, *start_handles(tables)], fontsize=7)
     axes.set_title("droplets")
 
 
 def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
-    """lambda of every target mode in the planted networks, against the corrected closure."""
+    """lambda of every target mode in networks of one start, against the corrected closure."""
+    start = "planted" if (tables.eigenvalues["start"] == "planted").any() else "prior"
     rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     exact = rows.set_index("noise")["eigenvalue"]
     for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
         name = rf"$\sigma^2={noise:.3g}$"
         axes.axhline(exact.loc[noise], color=colour, linewidth=0.9, label=name)
-        seen = tables.eigenvalues.query("start == 'planted' and noise == @noise")
+        seen = tables.eigenvalues.query("start == @start and noise == @noise")
         axes.errorbar(
             seen["frequency"], seen["eigenvalue"], yerr=seen["error"], color=colour, capsize=2,
-            marker="v", markersize=3, linestyle="none",
+            marker=START_MARKERS[start], markersize=3, linestyle="none",
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_ylim(exact.loc[noises].min() / 10, None)
     axes.set_xlabel("frequency of the target mode, $k$")
     axes.set_ylabel(r"$\lambda_k=\langle\phi_{kk},Q\,\phi_{kk}\rangle$")
     axes.legend(fontsize=7, ncols=2, loc="lower right")
-    axes.set_title("degeneracy, planted start (lines: corrected)")
+    axes.set_title(f"degeneracy, {start} start (lines: corrected)")
 
 
 def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
@@ -225,13 +226,11 @@ def _points(
     )  # fmt: skip
 
 
-def start_handles() -> list[Line2D]:
+def start_handles(tables: ModularTables) -> list[Line2D]:
     """Legend of the networks by kind of start."""
-    return [
-        *(
-            Line2D([], [], color=START_COLOURS[start], marker=marker, linestyle="none",
-                   label=START_NAMES[start])
-            for start, marker in START_MARKERS.items()
-        ),
-        style.not_converged_handle(),
+    handles = [
+        Line2D([], [], color=START_COLOURS[start], marker=START_MARKERS[start], linestyle="none",
+               label=START_NAMES[start])
+        for start in _both_starts(tables)
     ]  # fmt: skip
+    return handles if _converged(tables).all() else [*handles, style.not_converged_handle()]
