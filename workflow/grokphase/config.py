@@ -62,8 +62,8 @@ class Config(BaseModel):
             if experiments is None or name in experiments
         }
         outside = [
-            f"experiments.{name}: theory is drawn from {one.theory.lowest_noise:g} to "
-            f"{one.theory.highest_noise:g}, and {noise:g} of sweep.noise lies outside"
+            f"experiments.{name}: theory is drawn from {one.theory.lowest_noise:.12g} to "
+            f"{one.theory.highest_noise:.12g}, and {noise:.12g} of sweep.noise lies outside"
             for name, one in chosen.items()
             for noise in one.swept()["noise"]
             if not one.theory.lowest_noise <= noise <= one.theory.highest_noise

@@ -68,7 +68,7 @@ def draw(tables: Tables) -> Figure:
         if group:
             handles.append(Line2D([], [], linestyle="none", label=title))
         handles += [
-            Line2D([], [], color=colours[n], marker="o", label=rf"$\sigma^2 = {n:g}$")
+            Line2D([], [], color=colours[n], marker="o", label=rf"$\sigma^2 = {n:.12g}$")
             for n in reversed(group)
         ]
         if title == "GFL" and math.isfinite(boundary):
