@@ -16,7 +16,7 @@ bench-slurm:
 	.venv/bin/python benchmarks/slurm_shards.py
 
 # Against BlackJAX, NumPyro and PyTorch, in an environment of their own (6 GB with what PyTorch
-# brings for GPUs). `make -j2` runs both noises at the same time. With `--beta 1 --seconds 20` the
+# brings for GPUs). `make -j2` runs both noises at the same time. With `--beta 1 --seconds 40` the
 # network is the paper's own (an hour; `--only` chooses).
 .PHONY: bench-peers bench-peers-0.25 bench-peers-0.15
 bench-peers: bench-peers-0.25 bench-peers-0.15

@@ -37,3 +37,6 @@ rule all:
             if one.trains
         ],
     localrule: True
+
+
+keep_signatures()

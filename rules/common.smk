@@ -1,11 +1,14 @@
 import base64
 import gc
+import inspect
 import os
 import shlex
 import shutil
 import sys
 from functools import cache
 from pathlib import Path
+
+from snakemake.resources import Resource
 
 # The package of this folder, whichever project's environment is active: its jobs run it too.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
@@ -35,6 +38,21 @@ from grokphase.resources import memory_request, time_request
 # While jobs are planned, objects are made by the million and hardly any are dropped: looking for
 # cycles among them takes a sixth of the time (5 000 shards: 20.9 s for 25.4). `onstart` ends this.
 gc.disable()
+
+
+def keep_signatures():
+    """Store the signatures of the rules' functions with them.
+
+    Python works them out anew whenever Snakemake asks, a hundred thousand times for 5 000 shards: an
+    eighth of the time (20.1 s for 17.3).
+    """
+    for one in workflow.rules:
+        of_resources = [getattr(r, "_evaluator", None) for r in one.resources.values()]
+        for value in [*one.input, *one.params, *of_resources]:
+            function = getattr(value, "callable", value)
+            if inspect.isfunction(function):
+                function.__signature__ = inspect.signature(function)
+    Resource.evaluate.__signature__ = inspect.signature(Resource.evaluate)
 
 
 def stop(message):

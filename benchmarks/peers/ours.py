@@ -12,7 +12,6 @@ from posterior import Problem, isotropic_step
 from protocol import Candidate, Tuned, compiled
 
 LIBRARY = "this project"
-ISOTROPIC_PATIENCE = 10
 
 
 def tune(
@@ -93,12 +92,10 @@ CANDIDATES = [
     ),
     candidate("pCN Langevin", kernel="pcn_langevin", step_size=0.1),
     *(
-        candidate(
-            "isotropic Langevin (paper)",
-            ISOTROPIC_PATIENCE,
-            kernel="isotropic_langevin",
-            isotropic_share=share,
+        candidate(name, patience, kernel="isotropic_langevin", isotropic_share=share)
+        for name, patience, share in (
+            ("isotropic Langevin (paper), half the step", 10, 0.5),
+            ("isotropic Langevin (paper)", 30, 1.0),
         )
-        for share in (0.5, 1.0)
     ),
 ]

@@ -39,8 +39,8 @@ def section(found: dict[str, Any]) -> list[str]:
     lines = [
         f"N={sizes['width']}, n={sizes['train_size']}, d={sizes['input_dim']}, "
         f"ε={sizes['cubic_strength']:g}; four chains on one thread, {found['seconds']:g} s of "
-        "sampling each (the reference 6, the first row 4, isotropic Langevin of this project 10, "
-        "Langevin in PyTorch 2, and in original coordinates 4 times that), "
+        "sampling each (the reference 6, the first row 4, isotropic Langevin of this project 30, "
+        "with half the step 10, Langevin in PyTorch 2, and in original coordinates 4 times that), "
         f"{found['warmup']} steps of warm-up. {chosen(found)}"
         f"{found['machine']}; {found['versions']}; {found['date']}.",
         "",
