@@ -1,4 +1,10 @@
-"""The kernels of this project, as the pipeline runs them."""
+"""The kernels of this project, as the pipeline runs them.
+
+Rates of droplets at noise 0.15 scatter by a factor of two, and the fastest row is the luckiest. At
+N=700, 250 s instead of 40 give 1.4 effective samples per second (plain 1.2) with two-stage steps
+of 0.33 and 1.6 (1.5) with leapfrog steps of 0.3, where the table has 0.80 and 3.0; and with eight
+more chains isotropic Langevin dynamics has 17 effective samples in 2400 s, one in 140 s.
+"""
 
 from functools import partial
 from typing import Any
