@@ -207,6 +207,10 @@ def test_published_size_needs_less_than_one_droplet():
     full = theory.eigenvalue_scale(PAPER, "corrected") * 3 / PAPER.sextic_decay
     need = PAPER.width * (form.noise_start - 0.2) / full
     assert budget.per_frequency[0] == pytest.approx(need, rel=1e-2)
+    # In mean field one droplet would gain 690 P nats, 2 P u a^2 W^2, where fitting its frequency
+    # perfectly gains P/sigma^2 = 5 P.
+    gain = 2 * PAPER.prime * solution.interaction[0] * solution.saddles.side[0] ** 2
+    assert gain > 100 * PAPER.prime / 0.2
 
 
 def test_small_size_has_droplets_to_spare():

@@ -115,8 +115,12 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
         ):
             axes.axvline(noise, color=colour, linewidth=0.8, zorder=0)
             place = (noise - lowest) / (highest - lowest)
-            level = next(i for i in range(5) if all(abs(place - x) > 0.24 for x in taken[i]))
-            taken[level].append(place)
+            level, line = next(
+                (i, line)
+                for i, line in enumerate(taken)
+                if all(abs(place - other) > 0.24 for other in line)
+            )
+            line.append(place)
             axes.annotate(
                 f"{name}$={noise:.4g}$",
                 (noise, 1.01 + 0.05 * level),

@@ -87,15 +87,13 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
     rhat = float(array_stats.rhat(deviations, method=method))
     bulk, tail, mcse = float("nan"), float("nan"), float("nan")
     if length >= FEWEST_DRAWS_OF_A_CHAIN or len(np.unique(datasets)) < networks:
-        if method == "rank":
-            below = [(deviations <= x).astype(float) for x in np.quantile(deviations, TAILS)]
-        else:
-            below = [
-                _about_dataset_means((draws <= x).astype(float), datasets)
-                for x in np.quantile(draws, TAILS)
-            ]
         bulk = _effective_size(deviations, "bulk" if method == "rank" else "mean")
-        tail = min(_effective_size(is_below, "mean") for is_below in below)
+        if method == "rank":
+            below = [deviations <= x for x in np.quantile(deviations, TAILS)]
+        else:
+            of_draws = [draws <= x for x in np.quantile(draws, TAILS)]
+            below = [_about_dataset_means(x.astype(float), datasets) for x in of_draws]
+        tail = min(_effective_size(x.astype(float), "mean") for x in below)
         mcse = _error_of_mean(deviations, _about_dataset_means(chains.batch_means, datasets))
     return Diagnostics(
         rhat=rhat,
