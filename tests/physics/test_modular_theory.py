@@ -117,6 +117,27 @@ def test_quadrature_against_adaptive_integration(g, beta):
     assert mode.power / scale == pytest.approx(_first(density, top, options, total), rel=1e-6)
 
 
+@pytest.mark.parametrize("beta", [0.3, 11.46, 401])
+def test_far_beyond_the_transition_every_mode_is_a_droplet(beta):
+    """However narrow the side minimum is, up to the rounding of exponents of order beta g^3."""
+    for g in (3.0, 8.0, 20.0, 40.0, 200.0):
+        mass = theory.mode_averages(g * 5 / beta, 5, (5 / beta) ** 2).side_mass
+        counted = theory.counted_mass(
+            np.array(g * 5 / beta),
+            SMALL.model_copy(update={"prime": 5, "sextic_decay": (5 / beta) ** 2}),
+        )
+        assert [mass, counted] == pytest.approx([1, 1], abs=1e-8 + 4e-15 * beta * g**3)
+
+
+def test_the_end_of_the_transition_is_found_where_wells_are_wide_and_interactions_strong():
+    """At P/sqrt(gamma) = 0.003 the side mass is 0.99 only at g = u a^2/sqrt(gamma) of hundreds."""
+    of = SMALL.model_copy(update={"prime": 3, "sextic_decay": 1e6})
+    found = theory.boundaries(of, "as_published")
+    solution = theory.branch(of, np.array(found), "as_published", "quadrature")
+    np.testing.assert_allclose(solution.side_mass[1], 0.99, atol=1e-4)
+    assert solution.interaction[1] / 1e3 > 1.5
+
+
 def _first(density, top, options, total):
     """<x> of the scaled density."""
     return dblquad(lambda y, x: x * density(y, x), 0, top, 0, top, **options)[0] / total

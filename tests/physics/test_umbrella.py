@@ -93,7 +93,7 @@ def training(of, overlaps, networks):
 
 
 def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
-    """Two neurons, whose exact density is known; 400 networks, and no profile is exact alone.
+    """Two neurons, whose exact density is known; 160 networks, and no profile is exact alone.
 
     The fluctuations are those of ten groups of networks; 5 standard errors (false alarm 3e-4 at
     each of seven overlaps with nine degrees of freedom) and 0.01 for the interpolation.
@@ -103,10 +103,10 @@ def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
         DatasetSpecification(experiment="umbrella", seed=7, dataset=0, input_dim=1, train_size=20),
         tmp_path / "0.npz",
     )
-    specification = training(TINY, (0.6, 1.2), 400)
+    specification = training(TINY, (0.6, 1.2), 160)
     train(specification, {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, "")
     table = read_table(tmp_path / "shard", shards.schema(OBSERVABLES["teacher_student"]))
-    profiles = np.stack(table["overlap_profiles"].to_numpy()).reshape(400, 30, PROFILE_NODES)
+    profiles = np.stack(table["overlap_profiles"].to_numpy()).reshape(160, 30, PROFILE_NODES)
     assert profiles[:, :10].std(axis=(0, 1)).max() > 1
     overlaps = np.array(profile_overlaps(TINY))
     found = np.stack(
@@ -214,8 +214,8 @@ def test_windows_are_weighted_as_their_rests_are():
     profiles = []
     for energy in (0 * fine, (fine - 0.7) ** 2 / (2 * 0.1**2)):
         share = np.exp(logsumexp(log_joint - energy, axis=1))
-        first = round(20_000 * share[0] / share.sum())
-        profiles.append(np.repeat(kinds, [first, 20_000 - first], axis=0))
+        first = round(2_000 * share[0] / share.sum())
+        profiles.append(np.repeat(kinds, [first, 2_000 - first], axis=0))
     found = overlap_density(profiles, overlaps, deviation, umbrella_settings).shares[1:-1]
     shown = (CENTRES > 0) & (CENTRES < 1.4)
     action = -np.log(found[shown] / shards.FINE_WIDTH)
@@ -257,14 +257,12 @@ def test_noise_of_the_profiles_hardly_moves_the_action():
     _, data = problem(ALONE)
     position = model.start(jax.random.key(1), "prior", ALONE, data, PlantedStart())
     one = jax.jit(lambda key: umbrella.log_profile(key, position, ALONE, data))
-    profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 4000)), float)
+    profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 1500)), float)
     overlaps, deviation = np.array(profile_overlaps(ALONE)), math.sqrt(0.5 / 12)
     mean = np.log(np.exp(profiles - profiles.max()).mean(axis=0))[None]
     settings = Umbrella(overlaps=(0.8,))
     exact = overlap_density([mean], overlaps, deviation, Umbrella(overlaps=())).shares
-    found = overlap_density(
-        [profiles[:2000], profiles[2000:]], overlaps, deviation, settings
-    ).shares
+    found = overlap_density([profiles[:750], profiles[750:]], overlaps, deviation, settings).shares
     shown = np.abs(shards.FINE_CENTRES) < 1.2
     difference = np.log(exact[1:-1][shown] / found[1:-1][shown])
     variance = profiles.var(axis=0).max()
