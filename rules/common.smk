@@ -307,7 +307,7 @@ def tables_of_figure(name):
     ]
     files += [
         LAYOUT.theory(figure.experiment, line, table)
-        for line in one.slices(figure.select)
+        for line in one.lines(figure.select)
         for table in THEORY_TABLES[one.model]
     ]
     files += [

@@ -163,6 +163,7 @@ def test_shards_hold_finite_observables_and_every_mode(shard_files):
 
 
 def test_aggregates_of_both_starts(shard_files, tmp_path):
+    observables = OBSERVABLES["modular_addition"]
     wanted = AggregationSpecification(
         point="noise~0.0001",
         model="modular_addition",
@@ -183,6 +184,14 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
     )
     np.testing.assert_allclose(starts["trace"].map(np.mean), starts["mean"], rtol=1e-5)
     assert set(starts["trace"].map(len)) == {6}
+    losses = [
+        read_table(path, shards.schema(observables, "modular_addition"))["train_loss"].to_pylist()
+        for path in shard_files
+    ]
+    [found] = starts.query("start == 'planted' and observable == 'train_loss'").to_dict("records")
+    difference = np.abs(np.subtract(losses[0][1], losses[1][1]))
+    # The standard error of the mean of two is half of their difference.
+    np.testing.assert_allclose(found["trace_error"], difference / 2, rtol=1e-5)
     histogram = read_table(files["histogram"], modular_aggregates.HISTOGRAM).to_pandas()
     modes = 2 * 6 * 12 * 3  # datasets, draws, neurons, frequencies; some lie beyond the bins
     share = histogram["density"] * shards.POWER_WIDTH**2
@@ -191,7 +200,7 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
     assert eigenvalues["frequency"].tolist() == [1, 2, 3] * 2
     saved = [
         np.stack(
-            read_table(path, shards.schema(OBSERVABLES["modular_addition"], "modular_addition"))[
+            read_table(path, shards.schema(observables, "modular_addition"))[
                 "target_eigenvalues"
             ].to_numpy()
         )

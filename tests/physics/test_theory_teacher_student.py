@@ -169,7 +169,7 @@ def test_quadrature_reproduces_the_known_values_at_the_paper_parameters():
     values = phases.observables(solution)
     assert values.linear_overlap == pytest.approx(0.7203, abs=5e-5)
     assert values.cubic_overlap == pytest.approx(-0.0098, abs=5e-5)
-    assert values.specialised_fraction == pytest.approx(0.0064, abs=5e-5)
+    assert values.droplet_fraction == pytest.approx(0.0064, abs=5e-5)
     assert values.mean_square_overlap == pytest.approx(6.44, abs=5e-3)
 
 
@@ -308,7 +308,7 @@ def test_non_convergence_is_reported_and_carries_no_number():
     chosen = theory.select(solution)
     assert chosen.result == theory.Result.MAX_STEPS_REACHED
     values = phases.observables(chosen)
-    assert np.isnan(values.specialised_fraction)
+    assert np.isnan(values.droplet_fraction)
     assert np.isnan(values.landscape.side_mass)
     assert values.phase == phases.Phase.UNDEFINED
 
@@ -618,9 +618,19 @@ def test_the_neurons_of_a_linear_teacher_are_no_droplets(width):
     assert found.landscape.central_minimum.tolist() == [True, False, False]
     assert found.landscape.side_mass.tolist() == [0, 0, 0]
     assert (found.phase == phases.Phase.GFL).all()
-    assert (found.specialised_fraction < 1e-5).all()
+    assert (found.droplet_fraction < 1e-5).all()
     found = phases.transition_noise(of, 0.0, noise_range=(0.005, 1.0), scan_points=20)
     assert found.result == TransitionResult.NOT_REACHED
+
+
+def test_the_parted_peaks_of_a_narrow_network_stay_its_wells():
+    """With a linear teacher they are the deepest minima; others far above them change nothing."""
+    of = PAPER.model_copy(update={"width": 50})
+    noise = np.array([0.3, 0.05, 0.02, 0.01, 0.005, 0.002])
+    found = phases.observables(theory.select(theory.solve(of, noise, np.zeros(6))))
+    assert found.phase.tolist() == [phases.Phase.GFL, *5 * [phases.Phase.GMFL_II]]
+    assert found.landscape.barrier[1:].tolist() == 5 * [0]
+    assert (found.landscape.side_minimum[1:] < 0.35).all()
 
 
 def test_a_high_maximum_at_zero_parts_the_wells():

@@ -412,7 +412,7 @@ def test_nonsense_anywhere_is_accepted_or_refused_but_never_a_crash(keys, junk):
         with contextlib.suppress(GrokphaseError):
             config = load_config(raw, scale)
             for name, one in config.experiments.items():
-                assert [config.theory(name, line) for line in one.slices()]
+                assert [config.theory(name, line) for line in one.lines()]
                 for point in one.points() if one.trains else ():
                     assert config.training(name, point).parameters == one.points()[point]
                     bins = config.aggregation(name, point).histogram
@@ -746,7 +746,7 @@ def test_points_are_all_combinations_in_order():
 
 def test_lines_are_the_points_without_the_noise():
     one = load_config(CONFIG_FILE).experiments["teacher_student"]
-    lines = one.slices()
+    lines = one.lines()
     assert list(lines) == [f"cubic_strength~{s}" for s in one.sweep.cubic_strength]
     for name, parameters in lines.items():
         assert name == f"cubic_strength~{parameters.cubic_strength}"
@@ -754,7 +754,7 @@ def test_lines_are_the_points_without_the_noise():
         {f"{E}.sweep.cubic_strength": ABSENT, f"{E}.parameters.cubic_strength": -0.3,
          "figures.fig1.select.cubic_strength": ABSENT}
     )  # fmt: skip
-    assert list(load_config(raw).experiments["teacher_student"].slices()) == ["all"]
+    assert list(load_config(raw).experiments["teacher_student"].lines()) == ["all"]
 
 
 def test_a_selection_takes_its_points_and_lines():
@@ -763,7 +763,7 @@ def test_a_selection_takes_its_points_and_lines():
     select = {"noise": [0.18, 0.3], "cubic_strength": [-0.3]}
     points = ["noise~0.18/cubic_strength~-0.3", "noise~0.3/cubic_strength~-0.3"]
     assert list(one.points(select)) == points
-    assert list(one.slices(select)) == ["cubic_strength~-0.3"]
+    assert list(one.lines(select)) == ["cubic_strength~-0.3"]
     assert list(config.figure("fig1").lines) == ["cubic_strength~-0.3"]
     assert len(config.figure("fig2").points) == len(one.points())
 
@@ -785,7 +785,7 @@ def test_names_are_stable():
     assert point_name({}) == "all"
     assert range_name(range(5, 10)) == "5-9"
     raw = changed({f"{E}.sweep.noise": [1, 0.10, 1e-1 + 0.2], "figures": {}})
-    assert list(load_config(raw).experiments["teacher_student"].slices())
+    assert list(load_config(raw).experiments["teacher_student"].lines())
     points = load_config(raw).experiments["teacher_student"].points()
     assert {name.split("/")[0] for name in points} == {
         "noise~1.0", "noise~0.1", "noise~0.30000000000000004",

@@ -199,7 +199,7 @@ def test_selected_counts_stay_counts():
     config = load_config(raw)
     found = config.figure("modular_spectrum").lines
     assert list(found) == ["prime~7", "prime~11"]
-    assert set(found) <= set(config.experiments["e"].slices())
+    assert set(found) <= set(config.experiments["e"].lines())
 
 
 def test_networks_need_datasets_for_every_subset():

@@ -155,7 +155,7 @@ def test_stages_by_hand_give_the_bytes_of_the_workflow(finished, project):
             stage("train", *experiment, "--point", point, "--datasets", dataset)
         stage("aggregate", *experiment, "--point", point)
     stage("summary", *experiment)
-    for line in one.slices():
+    for line in one.lines():
         stage("theory", *experiment, "--line", line)
     stage("baseline", *experiment, "--dataset", 0)
     for figure in ("fig1", "fig2"):

@@ -127,7 +127,7 @@ def _needed(config: "Config", experiment: str | None, **more: str | None) -> Non
         if value is None:
             raise GrokphaseError(f"--{option} is missing (or give --specification)")
     one = config.experiments[str(experiment)]
-    for option, names in (("point", one.points()), ("line", one.slices())):
+    for option, names in (("point", one.points()), ("line", one.lines())):
         if option in more and more[option] not in names:
             raise GrokphaseError(
                 f"--{option}: {more[option]!r} is not one of {experiment}: {', '.join(names)}"

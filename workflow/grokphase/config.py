@@ -193,13 +193,13 @@ class Config(BaseModel):
     def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
         """Specification of the theory along one line of noise values."""
         one = self.experiments[experiment]
-        _check_name(f"experiments.{experiment}", "line", line, one.slices())
+        _check_name(f"experiments.{experiment}", "line", line, one.lines())
         if isinstance(one, ModularAdditionExperiment):
             return ModularTheorySpecification(
-                parameters=one.slices()[line], noises=one.swept()["noise"], theory=one.theory
+                parameters=one.lines()[line], noises=one.swept()["noise"], theory=one.theory
             )
         return TheorySpecification(
-            parameters=one.slices()[line],
+            parameters=one.lines()[line],
             noises=one.swept()["noise"],
             theory=one.theory,
             bin_width=one.histogram.bin_width,
@@ -237,7 +237,7 @@ class Config(BaseModel):
                 if noise in (figure.select or {}).get("noise", [noise])
             ),
             points=one.points(figure.select) if one.trains else {},
-            lines=one.slices(figure.select),
+            lines=one.lines(figure.select),
             baseline_datasets=figure.baseline,
         )
 

@@ -349,7 +349,7 @@ def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[P
         ]
         wanted += [
             (layout.theory(name, line, table), config.theory, line)
-            for line in experiment.slices()
+            for line in experiment.lines()
             for table in THEORY_TABLES[experiment.model]
         ]
         for file, specification, place in wanted:

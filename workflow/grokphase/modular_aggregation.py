@@ -107,9 +107,12 @@ def starts(networks: Networks, specification: AggregationSpecification) -> pa.Ta
         for row in outputs(group, specification).to_pylist():
             chains = group.draws[row["observable"]]
             first, second = chains.mean_of_halves()
+            traces = chains.thinned
+            spread = traces.std(axis=0, ddof=1) if len(traces) > 1 else traces[0] * np.nan
             rows.append(
                 {"start": kind, "first_half": first, "second_half": second}
-                | {"trace": chains.thinned.mean(axis=0), "trace_stride": chains.batch}
+                | {"trace": traces.mean(axis=0), "trace_error": spread / np.sqrt(len(traces))}
+                | {"trace_stride": chains.batch}
                 | row
             )
     return pa.Table.from_pylist(rows, schema=tables.STARTS)

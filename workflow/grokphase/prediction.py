@@ -98,7 +98,7 @@ def branch_table(specification: TheorySpecification) -> pa.Table:
                     "cubic_overlap": derived.cubic_overlap[here],
                     "test_loss": derived.test_loss[here],
                     "mean_square_overlap": derived.mean_square_overlap[here],
-                    "droplet_fraction": derived.specialised_fraction[here],
+                    "droplet_fraction": derived.droplet_fraction[here],
                     "side_minimum": derived.landscape.side_minimum[here],
                     "action_difference": derived.landscape.action_difference[here],
                     "side_mass": derived.landscape.side_mass[here],

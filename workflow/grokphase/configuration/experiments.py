@@ -51,7 +51,7 @@ from grokphase.specifications.training import (
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
-class Schedule(BaseModel):
+class SamplingSettings(BaseModel):
     """How long the kernel runs; the kernel's own options stand beside these."""
 
     model_config = _STRICT
@@ -97,7 +97,7 @@ def _sampler_type() -> Any:
     variants = []
     for name in kernels.names():
         tag: Any = (Literal[name], Field(description="Name of the kernel."))
-        bases = (Schedule, kernels.load(name).Settings)
+        bases = (SamplingSettings, kernels.load(name).Settings)
         variants.append(create_model(name, __base__=bases, kernel=tag))
     return Annotated[Union[tuple(variants)], Field(discriminator="kernel")]  # noqa: UP007
 
@@ -197,14 +197,14 @@ class BaseExperiment(BaseModel):
         }
 
     @cached_property
-    def _all_slices(self) -> Mapping[str, Any]:
-        return types.MappingProxyType(self._slices(None))
+    def _all_lines(self) -> Mapping[str, Any]:
+        return types.MappingProxyType(self._lines(None))
 
-    def slices(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
+    def lines(self, select: Mapping[str, list[float]] | None = None) -> Mapping[str, Any]:
         """Name -> parameters of every line of points that differ in the noise alone."""
-        return self._slices(select) if select else self._all_slices
+        return self._lines(select) if select else self._all_lines
 
-    def _slices(self, select: Mapping[str, list[float]] | None) -> dict[str, Any]:
+    def _lines(self, select: Mapping[str, list[float]] | None) -> dict[str, Any]:
         lines: dict[str, Parameters] = {}
         for parameters in self.points(select).values():
             values = {n: getattr(parameters, n) for n in self.swept() if n != "noise"}
@@ -422,7 +422,7 @@ def _theory_size_problems(primes: Iterable[int], largest_diagonalised: int) -> l
 
 
 def _size_problems(
-    point: ModularAddition, planted: PlantedWaves, sampler: Schedule | None
+    point: ModularAddition, planted: PlantedWaves, sampler: SamplingSettings | None
 ) -> list[str]:
     """Whether a network of these parameters fits in this machine's memory and can be planted."""
     problems = []

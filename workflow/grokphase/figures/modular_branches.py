@@ -54,7 +54,8 @@ def draw(tables: ModularTables) -> Figure:
     handles.append(Line2D([], [], color="0.5", linewidth=0.8, label="chance (c)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.suptitle(
-        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$; mean over networks",
+        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$; "
+        "mean over networks and its standard error",
         fontsize=9,
     )
     return figure
@@ -66,9 +67,10 @@ def _traces(
     for point in tables.starts.query("observable == @observable").to_dict("records"):
         if point["start"] in LINES:
             draws = np.arange(1, len(point["trace"]) + 1) * point["trace_stride"]
-            axes.plot(
-                draws, point["trace"], color=colours[point["noise"]],
-                linestyle=LINES[point["start"]], marker="o", markersize=3,
+            axes.errorbar(
+                draws, point["trace"], yerr=point["trace_error"], color=colours[point["noise"]],
+                linestyle=LINES[point["start"]], marker="o", markersize=3, capsize=1.5,
+                elinewidth=0.8,
             )  # fmt: skip
 
 

@@ -51,24 +51,24 @@ class Schedule(NamedTuple):
         """Draws of burn-in in which every proposal is accepted."""
         return unadjusted_draws(self.burn_in)
 
-    def phase(self, done: int) -> "Phase":
-        """The phase to which draw number `done` belongs."""
+    def part(self, done: int) -> "Part":
+        """The part to which draw number `done` belongs."""
         outside = done - self.burn_in - self.draws
         if outside < 0:
             ends = (self.unadjusted, self.burn_in, self.burn_in + self.draws)
             end = next(end for end in ends if done < end)
-            return Phase(0, False, end, done >= self.burn_in, done < self.unadjusted)
+            return Part(0, False, end, done >= self.burn_in, done < self.unadjusted)
         window, inside = divmod(outside, self.per_window)
         burns_in = inside < self.window_burn_in
         end = done - inside + (self.window_burn_in if burns_in else self.per_window)
-        return Phase(window + 1, inside == 0, end, not burns_in, False)
+        return Part(window + 1, inside == 0, end, not burns_in, False)
 
 
-class Phase(NamedTuple):
+class Part(NamedTuple):
     """Draws that are treated alike.
 
     window : 0 for the posterior itself.    begins : whether a window begins with this draw.
-    end : number of the first draw of the next phase.
+    end : number of the first draw of the next part.
     recorded : whether draws are recorded.  accept_all : whether every proposal is accepted.
     """
 
@@ -370,13 +370,13 @@ class Sampler:
         proposal in the recorded draws after burn-in or in those of a window.
         """
         while ensemble.done < self.schedule.total:
-            phase = self.schedule.phase(ensemble.done)
-            count = min(self.schedule.block, phase.end - ensemble.done)
+            part = self.schedule.part(ensemble.done)
+            count = min(self.schedule.block, part.end - ensemble.done)
             state, here = ensemble.state, data
-            if phase.window:
+            if part.window:
                 assert self.profiles is not None
-                here = self.profiles.in_window(data, phase.window)
-            if phase.begins:
+                here = self.profiles.in_window(data, part.window)
+            if part.begins:
                 step = ensemble.done * self.schedule.thin
                 beside = jax.vmap(jax.vmap(lambda key, step=step: _beside(key, "window", step)))(
                     keys
@@ -390,9 +390,9 @@ class Sampler:
                 ensemble.done,
                 count,
                 noise_ratios,
-                jnp.asarray(phase.accept_all),
-                jnp.asarray(phase.recorded),
-                jnp.asarray(phase.recorded and not phase.window),
+                jnp.asarray(part.accept_all),
+                jnp.asarray(part.recorded),
+                jnp.asarray(part.recorded and not part.window),
             )
             observables, acceptance, counts, expected, profiles = map(np.asarray, measured)
             observed = observables[:, :, :count]
@@ -403,18 +403,18 @@ class Sampler:
                     f"{(draw + 1) * self.schedule.thin}"
                 )
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
-            if phase.recorded and not np.isfinite(profiles).all():
+            if part.recorded and not np.isfinite(profiles).all():
                 raise DivergenceError("a conditional density of the overlap is not finite")
-            if phase.recorded and phase.window:
+            if part.recorded and part.window:
                 accepted = ensemble.window_acceptance + acceptance[..., 0]
                 ensemble = ensemble._replace(window_acceptance=accepted)
-                if ensemble.done == phase.end and not (accepted > 0).all():
-                    raise DivergenceError(f"no proposal was accepted in window {phase.window}")
-            if phase.recorded and self.profiles:
+                if ensemble.done == part.end and not (accepted > 0).all():
+                    raise DivergenceError(f"no proposal was accepted in window {part.window}")
+            if part.recorded and self.profiles:
                 ensemble = ensemble._replace(
                     profiles=np.concatenate([ensemble.profiles, profiles[:, :, :count]], axis=2)
                 )
-            if phase.recorded and not phase.window:
+            if part.recorded and not part.window:
                 ensemble = ensemble._replace(
                     observables=np.concatenate([ensemble.observables, observed], axis=2),
                     acceptance=ensemble.acceptance + acceptance,

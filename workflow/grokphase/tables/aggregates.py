@@ -45,7 +45,8 @@ OUTPUTS = pa.schema(
 mean, raw_mean : average over datasets with and without control variates, those of the draws
     (grokphase.stein) and those of the datasets. With them a share may fall below zero.
 subset_error, dataset_error : standard error of the mean from the spread of the subsets' means,
-    as the preprint does, and from that of the datasets' means, which has more degrees of freedom.
+    as the preprint does for the action, and from that of the datasets' means, which has more
+    degrees of freedom.
 dataset_spread : standard deviation of the raw values between datasets.
 network_spread : standard deviation of one network's draws.
 """

@@ -30,13 +30,16 @@ STARTS = pa.schema(
         ("first_half", pa.float64()),
         ("second_half", pa.float64()),
         ("trace", pa.list_(pa.float64())),
+        ("trace_error", pa.list_(pa.float64())),
         ("trace_stride", pa.int32()),
     ]
 )
 """Every observable by kind of start, columns as in grokphase.tables.aggregates.OUTPUTS.
 
 first_half, second_half : means over the halves of the recorded draws; their difference is what the
-networks still drift.  trace : mean over the networks of every `trace_stride`-th recorded draw.
+networks still drift.
+trace, trace_error : mean over the networks of every `trace_stride`-th recorded draw, and its
+    standard error from their spread, nan for a single network.
 """
 
 EIGENVALUES = pa.schema(

@@ -73,7 +73,8 @@ TRANSITIONS = pa.schema(
 )
 """Boundaries of the mixed phase GMFL-I; nan where it does not end.
 
-average : limit (closed form, P -> infinity), otherwise droplet fractions tau and 1 - tau.
+average : limit (closed form, P -> infinity), otherwise where the side mass reaches tau and 1 - tau;
+    where the side minimum appears with more than tau, its appearance.
 power, interaction : W and u a^2 during the mixed phase;  discrepancy_end : a at noise_end.
 largest_eigenvalue : lambda when every mode is a droplet.
 """

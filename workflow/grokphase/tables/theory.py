@@ -26,7 +26,8 @@ BRANCHES = pa.schema(
 """One row per closure, branch and noise.
 
 closure : quadrature or gaussian_mixture;  wells : the minima of the action that are populated.
-selected : lowest free energy of its closure;  stable : attracts the self-consistency flow.
+selected : lowest free energy of its closure among the solutions with all wells populated; none
+    where there are no such solutions;  stable : attracts the self-consistency flow.
 free_energy : nats, whole network;  action_difference : S(q*) - S(0), nats.
 mean_square_overlap : in units of the prior's sigma_w^2/d;  droplet_fraction : mass of |q| > 0.5.
 """

@@ -6,10 +6,11 @@ Gaussian feature learning (GFL) while it is below a threshold tau, a mixture of 
 in between, and GMFL-II once less than tau is left in the centre.
 
 Along the scaling family of `limit` the side mass that balances the cubic discrepancy falls as
-1/sqrt(beta) and grows continuously from zero below the limiting transition. A fixed tau is
-therefore crossed ever later, and at the paper's parameters not at all from beta of about 16;
-transitions at different sizes are comparable at equal tau sqrt(beta), and approach the limiting
-transition for tau sqrt(beta) -> 0.
+1/sqrt(beta) and grows continuously from zero below the limiting transition. For large beta a fixed
+tau is therefore crossed ever later: at the preprint's parameters and tau = 0.01 at noise 0.154 for
+beta = 2, 0.141 for 4, and not above 0.02 from about 7 on. Transitions at different sizes are
+comparable at equal tau sqrt(beta), and approach the limiting one for tau sqrt(beta) -> 0 after
+beta -> infinity.
 
 References
 ----------
@@ -37,8 +38,10 @@ from grokphase.theory.teacher_student import (
 LEAST_DEPTH = 3.0
 """Nats by which the side minima must lie below a maximum at q = 0 for it to part two wells.
 
-With a linear teacher the central peak splits at low noise into two that overlap, within three prior
-deviations and at most two nats deep: its neurons follow the teacher, none of them is a droplet.
+With a linear teacher the central peak of wide networks splits at low noise into two that overlap:
+at the preprint's size within three prior deviations and a nat deep down to a noise of 0.001. Its
+neurons follow the teacher, none of them is a droplet. In narrow networks, of a hundred neurons and
+fewer, the two peaks part, and nothing is left in the centre.
 """
 
 
@@ -64,9 +67,9 @@ class Landscape(NamedTuple):
     """Saddles of the action and the mass they separate; arrays [...], nan without side minimum."""
 
     side_minimum: Array
-    """q* > 0 of the deepest minimum beyond the barrier."""
+    """q* > 0 of the deepest minimum beyond a barrier."""
     barrier: Array
-    """q of the highest maximum; 0 where that is q = 0, if it is LEAST_DEPTH above the minima."""
+    """q of the highest maximum before it; 0 where that is q = 0, LEAST_DEPTH above the minima."""
     action_difference: Array
     """S(q*) - S(0) in nats."""
     barrier_action: Array
@@ -80,8 +83,9 @@ class Landscape(NamedTuple):
 def landscape(solutions: Solutions) -> Landscape:
     """Side minimum, barrier and side mass of every solution.
 
-    With more than two modes there can be several barriers: the highest one is used, and the
-    deepest minimum beyond it. A maximum at q = 0 is one only if it is LEAST_DEPTH high.
+    Several minima may lie beyond a barrier (with more than two modes, or where the centre splits):
+    the deepest one is used, and the highest barrier on the way to it. A maximum at q = 0 is one
+    only if it is LEAST_DEPTH high.
 
     Parameters
     ----------
@@ -103,15 +107,15 @@ def landscape(solutions: Solutions) -> Landscape:
     is_top = (curvature < 0) & (saddles < outermost[..., None])
     lowest = np.nanmin(np.where(curvature > 0, values, np.inf), axis=-1, initial=np.inf)
     is_top[..., 0] &= values[..., 0] - lowest > LEAST_DEPTH
-    top = np.argmax(np.where(is_top, values, -np.inf), axis=-1)[..., None]
-    exists = is_top.any(axis=-1)
-    barrier = np.where(exists, np.take_along_axis(saddles, top, axis=-1)[..., 0], np.nan)
-    barrier_action = np.where(exists, np.take_along_axis(values, top, axis=-1)[..., 0], np.nan)
-    with np.errstate(invalid="ignore"):
-        beyond = (curvature > 0) & (saddles > barrier[..., None])
-    bottom = np.argmin(np.where(beyond, values, np.inf), axis=-1)[..., None]
+    beyond_a_top = (curvature > 0) & np.maximum.accumulate(is_top, axis=-1)
+    exists = beyond_a_top.any(axis=-1)
+    bottom = np.argmin(np.where(beyond_a_top, values, np.inf), axis=-1)[..., None]
     side = np.where(exists, np.take_along_axis(saddles, bottom, axis=-1)[..., 0], np.nan)
     difference = np.where(exists, np.take_along_axis(values, bottom, axis=-1)[..., 0], np.nan)
+    is_top &= np.arange(saddles.shape[-1]) < bottom
+    top = np.argmax(np.where(is_top, values, -np.inf), axis=-1)[..., None]
+    barrier = np.where(exists, np.take_along_axis(saddles, top, axis=-1)[..., 0], np.nan)
+    barrier_action = np.where(exists, np.take_along_axis(values, top, axis=-1)[..., 0], np.nan)
     mass = np.where(exists, tail_mass(solutions, np.where(exists, barrier, 0.0)), 0.0)
     return Landscape(
         side_minimum=side,
@@ -153,7 +157,7 @@ class Observables(NamedTuple):
     """E[f He_3]/6 of the mean output; the teacher has epsilon."""
     test_loss: Array
     """E[(f - y)^2] of the mean output, within the modes kept."""
-    specialised_fraction: Array
+    droplet_fraction: Array
     """Fraction of neurons with |q| above the threshold."""
     mean_square_overlap: Array
     """<q^2> in units of its prior value weight_variance/input_dim."""
@@ -169,7 +173,7 @@ def observables(solutions: Solutions, *, threshold: float = 0.5, tau: float = 0.
     Parameters
     ----------
     solutions : arrays of shape [...], of one branch or of several.
-    threshold : overlap above which a neuron counts as specialised.
+    threshold : overlap above which a neuron counts as a droplet.
     tau : side mass that separates the phases.
 
     Raises
@@ -182,7 +186,7 @@ def observables(solutions: Solutions, *, threshold: float = 0.5, tau: float = 0.
         linear_overlap=solutions.linear_overlap,
         cubic_overlap=solutions.cubic_overlap,
         test_loss=solutions.test_loss,
-        specialised_fraction=tail_mass(solutions, threshold),
+        droplet_fraction=tail_mass(solutions, threshold),
         mean_square_overlap=mean_square_overlap(solutions) / prior,
         landscape=saddles,
         phase=classify(saddles.side_mass, tau),
