@@ -428,12 +428,26 @@ def _noise_of(
     interaction = g * np.sqrt(p.sextic_decay)
     kappa = np.sqrt(interaction * p.width / (2 * p.readout_variance * p.prime**2))
     if droplet_fraction is None:
-        product = mode_averages(interaction, p.prime, p.sextic_decay, average).product
+        product = _mean_product(interaction, p.prime, p.sextic_decay, average)
     else:
         # Rounding may put g a hair below 1; elsewhere below it there is no side minimum.
         safe = np.maximum(interaction, np.sqrt(p.sextic_decay))
         product = droplet_fraction * saddles(safe, p.sextic_decay).side ** 2
     return np.asarray(1 / kappa - eigenvalue_scale(p, closure) * product)
+
+
+def _mean_product(interaction: Array, prime: int, decay: float, average: Average) -> Array:
+    """<A B> alone, without the mass, which takes a third of the time of `mode_averages`."""
+    if average == "two_point":
+        return mode_averages(interaction, prime, decay, average).product
+    beta = prime / math.sqrt(decay)
+
+    def one(g: float) -> float:
+        x, density, _ = _density(g, beta, _panels(g, beta))
+        return float(x @ (density @ x) / density.sum())
+
+    flat = interaction.ravel() / math.sqrt(decay)
+    return np.reshape([one(float(g)) / decay for g in flat], interaction.shape)
 
 
 _NODES, _WEIGHTS = leggauss(10)
