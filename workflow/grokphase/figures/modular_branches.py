@@ -64,13 +64,18 @@ def draw(tables: ModularTables) -> Figure:
 def _traces(
     axes: Axes, tables: ModularTables, observable: str, colours: dict[float, object]
 ) -> None:
+    # Noises side by side, so that error bars of one draw can be told apart.
+    count = len(colours)
+    shifts = dict(
+        zip(colours, 0.12 * np.arange(1 - count, count, 2) / max(count - 1, 1), strict=True)
+    )
     for point in tables.starts.query("observable == @observable").to_dict("records"):
         if point["start"] in LINES:
-            draws = np.arange(1, len(point["trace"]) + 1) * point["trace_stride"]
+            draws = np.arange(1, len(point["trace"]) + 1) + shifts[point["noise"]]
             axes.errorbar(
-                draws, point["trace"], yerr=point["trace_error"], color=colours[point["noise"]],
-                linestyle=LINES[point["start"]], marker="o", markersize=3, capsize=1.5,
-                elinewidth=0.8,
+                draws * point["trace_stride"], point["trace"], yerr=point["trace_error"],
+                color=colours[point["noise"]], linestyle=LINES[point["start"]], marker="o",
+                markersize=3, capsize=1.5, elinewidth=0.8,
             )  # fmt: skip
 
 
