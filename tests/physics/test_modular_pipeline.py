@@ -3,7 +3,9 @@
 import contextlib
 from itertools import pairwise
 
+import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from grokphase import modular_aggregation, modular_prediction, training
 from grokphase.datasets import generate_dataset, read_dataset, write_dataset
@@ -287,3 +289,116 @@ def test_theory_tables_at_the_published_size():
     assert not corrected["mean_field_holds"].iloc[0] or corrected["phase"].iloc[0] == "GFL"
     spectrum = modular_prediction.spectrum_table(wanted).to_pandas()
     assert spectrum.query("kernel == 'prior'")["multiplicity"].tolist() == [1, 800, 160_000]
+
+
+def as_aggregated(**changes):
+    values = {
+        "point": "noise~0.0001",
+        "model": "modular_addition",
+        "training": specification(),
+        "datasets": 2,
+        "networks_per_dataset": 2,
+        "subsets": 2,
+        "control_variates": True,
+        "stein_variates": True,
+        "convergence": Convergence(),
+    }
+    return AggregationSpecification(**values | changes)
+
+
+def test_aggregates_are_those_of_the_shards_in_place_and_order(shard_files, tmp_path):
+    """Halves, traces, errors, joint bins and saved weights, against the shards' columns."""
+    files = {name: tmp_path / name for name in AGGREGATES["modular_addition"]}
+    modular_aggregation.aggregate(as_aggregated(), shard_files, *files.values())
+    observables = OBSERVABLES["modular_addition"]
+    schema = shards.schema(observables, "modular_addition")
+    rows = pa.concat_tables([read_table(path, schema) for path in shard_files]).to_pylist()
+    tables = {name: read_table(files[name], getattr(modular_aggregates, name.upper())).to_pandas()
+              for name in ("starts", "histogram", "eigenvalues", "neurons")}  # fmt: skip
+    for kind in ("prior", "planted"):
+        mine = [row for row in rows if row["start"] == kind]
+        here = {name: table[table["start"] == kind] for name, table in tables.items()}
+        starts = here["starts"].set_index("observable")
+        for name in observables:
+            draws = np.array([row[name] for row in mine], float)
+            found = starts.loc[name]
+            assert found["first_half"] == pytest.approx(draws[:, :3].mean(), rel=1e-5)
+            assert found["second_half"] == pytest.approx(draws[:, 3:].mean(), rel=1e-5)
+            np.testing.assert_allclose(found["trace"], draws.mean(axis=0), rtol=1e-5)
+            assert found["trace_stride"] == 1
+        counts = np.array([row["power_counts"] for row in mine])
+        histogram = here["histogram"]
+        assert histogram["count"].tolist() == counts[:, :-1].sum(axis=0).tolist()
+        bins = shards.POWER_BINS
+        centres = (np.arange(bins) + 0.5) * shards.POWER_WIDTH
+        np.testing.assert_allclose(histogram["first_root_power"], np.repeat(centres, bins))
+        np.testing.assert_allclose(histogram["second_root_power"], np.tile(centres, bins))
+        share = counts[:, :-1] / counts.sum(axis=1, keepdims=True) / shards.POWER_WIDTH**2
+        error = share.std(axis=0, ddof=1) / np.sqrt(2)
+        np.testing.assert_allclose(histogram["density_error"], error, rtol=1e-6)
+        values = np.array([row["target_eigenvalues"] for row in mine])
+        error = values.std(axis=0, ddof=1) / np.sqrt(2)
+        np.testing.assert_allclose(here["eigenvalues"]["error"], error, rtol=1e-5)
+        saved = np.array(mine[0]["neurons"]).reshape(-1, 2, 2, 7)
+        for one in here["neurons"].to_dict("records"):
+            moment, operand = (
+                ("start", "end").index(one["moment"]),
+                ("first", "second").index(one["operand"]),
+            )
+            np.testing.assert_array_equal(one["weights"], saved[one["neuron"], moment, operand])
+
+
+def test_saved_neurons_are_the_most_concentrated_at_the_end():
+    """A wave among noise comes first; its weights at the start before those at the end."""
+    generator = np.random.default_rng(5)
+    start, end = (
+        model.ModularNetwork(*generator.standard_normal((3, 1, 20, 7)).astype(np.float32))
+        for _ in range(2)
+    )
+    wave = np.cos(2 * np.pi * 2 * np.arange(7) / 7)
+    end.first[0, 13], end.second[0, 13] = wave, 2 * wave
+    saved = model.saved(start, end, TINY)["neurons"].reshape(-1, 2, 2, 7)
+    assert len(saved) == min(shards.SAVED_NEURONS, 20)
+    np.testing.assert_array_equal(saved[0, 0], [start.first[0, 13], start.second[0, 13]])
+    np.testing.assert_array_equal(
+        saved[0, 1], [wave.astype(np.float32), 2 * wave.astype(np.float32)]
+    )
+
+
+@pytest.mark.parametrize("train_fraction", [1.0, 0.6])
+def test_observables_against_the_table_of_outputs(train_fraction):
+    """Losses, accuracies, droplets and power, of the whole table and of a part of it."""
+    of = TINY.model_copy(
+        update={"train_fraction": train_fraction, "readout_variance": 0.05, "noise": 0.3}
+    )
+    data = model.load_data(of, generate_dataset(order(0)))
+    position = model.start(jax.random.key(1), "prior", of, data, PlantedWaves())
+    position = position._replace(
+        first=position.first.at[:3].multiply(4), second=position.second.at[:3].multiply(4)
+    )
+    network = model.to_network(position, of)
+    value, _ = model.target(of, data).potential_and_gradient(position)
+    found = dict(
+        zip(
+            OBSERVABLES["modular_addition"],
+            np.asarray(model.observables(position, value, of, data)),
+            strict=True,
+        )
+    )
+    output, target = (
+        np.asarray(x, float) for x in (model.output_table(network), model.target_table(7))
+    )
+    squares = ((output - target) ** 2).sum(axis=2)
+    correct = output.argmax(axis=2) == target.argmax(axis=2)
+    train = np.asarray(data.mask)
+    test = ~train if train_fraction < 1 else train
+    for part, name in ((train, "train"), (test, "test")):
+        assert found[f"{name}_loss"] == pytest.approx(squares[part].mean(), rel=1e-4)
+        assert found[f"{name}_accuracy"] == pytest.approx(correct[part].mean(), rel=1e-6)
+    powers = np.abs(np.fft.rfft(np.stack([network.first, network.second]), axis=-1) / 7) ** 2
+    powers = powers[:, :, 1:]
+    assert found["mean_power"] == pytest.approx(powers.mean() * 7, rel=1e-5)
+    barrier = np.sqrt(3 / of.sextic_decay) / 3
+    droplets = (np.sqrt(powers[0] * powers[1]) > barrier).sum()
+    assert found["droplets_per_neuron"] == pytest.approx(droplets / of.width)
+    assert 0 < droplets < 36

@@ -890,3 +890,21 @@ def test_integrals_that_would_not_end_are_refused(tmp_path, changes):
     with pytest.raises(GrokphaseError, match="panels, more than 7500: raise"):
         predict(specification, *(tmp_path / name for name in "abc"))
     assert not list(tmp_path.iterdir())
+
+
+def test_observables_are_those_of_the_solution_in_their_units():
+    """At a threshold and a tau of one's own."""
+    solution = theory.select(theory.solve(PAPER, [0.1, 0.3], -0.3))
+    found = phases.observables(solution, threshold=0.7, tau=0.2)
+    for name in ("linear_overlap", "cubic_overlap", "test_loss"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(solution, name))
+    np.testing.assert_array_equal(found.droplet_fraction, theory.tail_mass(solution, 0.7))
+    prior = PAPER.weight_variance / PAPER.input_dim
+    mean_square = theory.mean_square_overlap(solution)
+    np.testing.assert_allclose(found.mean_square_overlap, mean_square / prior)
+    saddles = found.landscape
+    assert 0.01 < saddles.side_mass[0] < 0.2
+    assert found.phase.tolist() == [phases.Phase.GFL] * 2
+    barrier = one_neuron.action(saddles.barrier[:1], solution.discrepancy[0], PAPER, 0.1)
+    assert saddles.barrier_action[0] == pytest.approx(barrier[0])
+    assert np.isnan(saddles.barrier_action[1])

@@ -268,3 +268,42 @@ def test_noise_of_the_profiles_hardly_moves_the_action():
     variance = profiles.var(axis=0).max()
     assert 0.1 < variance < 0.2
     assert np.abs(difference).max() < variance
+
+
+def test_a_bin_rests_on_as_many_profiles_as_their_weights_say():
+    """Three rests of one kind and one of another, which far out has most of the weight."""
+    overlaps, deviation = np.linspace(0, 1.6, PROFILE_NODES), 0.2
+    curvatures = np.array([0.0, 0.0, 0.0, 11.0])[:, None]
+    profiles = overlap_density(
+        [curvatures * overlaps**2], overlaps, deviation, Umbrella(overlaps=())
+    )
+    inside = np.abs(CENTRES) < 1.6
+    weight = np.exp((curvatures - 1 / (2 * deviation**2)) * CENTRES[inside] ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    wanted = weight.sum(axis=0) ** 2 / (weight**2).sum(axis=0)
+    np.testing.assert_allclose(profiles.profiles[1:-1][inside], wanted, rtol=1e-9)
+    assert wanted.min() < 1.1
+    assert wanted.max() > 3.9
+
+
+def test_windows_of_different_numbers_of_rests_are_weighted_by_these():
+    """As in the exact proportions of every window, the second of which has a tenth of the rests."""
+    overlaps, deviation, settings = (
+        np.linspace(0, 1.6, PROFILE_NODES),
+        0.2,
+        Umbrella(overlaps=(0.7,), width=0.5),
+    )
+    fine = np.linspace(-1.6, 1.6, 6401)
+    log_joint = np.log([0.9, 0.1])[:, None] + np.stack([0 * fine, 14 * fine**2 - 1.0])
+    log_joint -= fine**2 / (2 * deviation**2)
+    exact = logsumexp(log_joint, axis=0)
+    exact -= logsumexp(exact) + np.log(fine[1] - fine[0])
+    kinds, profiles = np.stack([0.0 * overlaps, 14 * overlaps**2 - 1.0]), []
+    for energy, count in ((0 * fine, 4_000), ((fine - 0.7) ** 2 / (2 * 0.1**2), 400)):
+        share = np.exp(logsumexp(log_joint - energy, axis=1))
+        first = round(count * share[0] / share.sum())
+        profiles.append(np.repeat(kinds, [first, count - first], axis=0))
+    found = overlap_density(profiles, overlaps, deviation, settings).shares[1:-1]
+    shown = (CENTRES > 0) & (CENTRES < 1.4)
+    wanted = -np.interp(CENTRES[shown], fine, exact)
+    np.testing.assert_allclose(-np.log(found[shown] / 0.005), wanted, atol=1e-2)

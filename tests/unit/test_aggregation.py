@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from grokphase import aggregation
 from grokphase.aggregation import (
     Action,
     Networks,
@@ -22,7 +23,9 @@ from grokphase.aggregation import (
 from grokphase.config import load_config
 from grokphase.errors import GrokphaseError
 from grokphase.models.umbrella_cost import PROFILE_NODES
+from grokphase.overlap_density import overlap_density
 from grokphase.sampling.chains import summarise
+from grokphase.sampling.diagnostics import Diagnostics
 from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
 from grokphase.specifications.training import Umbrella
 from grokphase.storage import iterate_rows, read_table, write_table
@@ -689,3 +692,169 @@ def test_networks_with_different_numbers_of_draws_are_refused(tmp_path):
     files = [write_shard(tmp_path / "a", [0, 1]), write_shard(tmp_path / "b", [2, 3], length=61)]
     with pytest.raises(GrokphaseError, match=r"different numbers of draws.*delete"):
         run(tmp_path, files)
+
+
+def test_profiles_are_those_of_the_posterior_and_then_of_each_window():
+    """Three draws of the posterior and two of each of two windows, each with a shape of its own."""
+    overlaps, prior = np.linspace(0, 1.6, PROFILE_NODES), math.sqrt(0.5 / 150)
+    windows = Umbrella(overlaps=(0.3, 0.5), burn_in=1, draws=2)
+    training = UMBRELLA.model_copy(update={"umbrella": windows})
+    shapes = [curvature * overlaps**2 for curvature in (0.0, 40.0, 60.0)]
+    table = gaussian_profiles([prior] * 4, np.zeros((4, 3)))
+    networks = as_networks(Shards(table, {}), "teacher_student")
+    place = table.schema.get_field_index("overlap_profiles")
+    of_network = np.concatenate([np.tile(x, n) for x, n in zip(shapes, (3, 2, 2), strict=True)])
+    column = pa.array([of_network] * len(table), table.schema.field(place).type)
+    table = table.set_column(place, table.schema.field(place), column)
+    found = action_of_datasets(
+        table, networks, specification(datasets=4, subsets=2, training=training)
+    )
+    parts = [np.tile(x, (n, 1)) for x, n in zip(shapes, (6, 4, 4), strict=True)]
+    density = overlap_density(parts, overlaps, prior, windows)
+    wanted = -np.log(rebin(density.shares, Histogram()) / 0.05)
+    np.testing.assert_allclose(found.action, wanted, rtol=1e-6)
+    np.testing.assert_allclose(found.density, np.exp(-found.action))
+
+
+def test_beyond_the_profiles_nothing_is_said_of_the_action_and_counts_decide():
+    """Profiles end at 1.6, in the middle of a bin."""
+    prior, bins = math.sqrt(0.5 / 150), Histogram(bin_width=0.05, bins=71)
+    table = gaussian_profiles([prior] * 4, np.zeros((4, 3)))
+    networks = as_networks(Shards(table, {}), "teacher_student")
+    spec = specification(datasets=4, subsets=2, training=UMBRELLA, histogram=bins)
+    profiles = action_of_datasets(table, networks, spec)
+    outside = np.abs(np.arange(71) - 35) > 31
+    assert np.isnan(profiles.action).tolist() == outside.tolist()
+    assert (profiles.networks[outside] == 0).all()
+    expected = np.ones((6, shards.FINE_BINS + 2))
+    expected[0, 1 + shards.FINE_BINS // 2 + 70] = 1e6
+    inputs = (np.ones_like(expected, dtype=int), expected, np.arange(6) // 2, bins)
+    found, without = columns(histogram(*inputs, profiles)), columns(histogram(*inputs))
+    np.testing.assert_array_equal(found["action"][outside], without["action"][outside])
+    assert np.isfinite(found["action"]).all()
+    np.testing.assert_allclose(found["density"], np.exp(-found["action"]))
+
+
+@pytest.mark.parametrize(("contribute", "decide"), [(4, "profiles"), (5, "counts")])
+def test_counts_decide_where_three_quarters_of_the_networks_contribute(contribute, decide):
+    expected = np.ones((6, shards.FINE_BINS + 2))
+    expected[contribute:, 1 + shards.FINE_BINS // 2 - 75 :][:, :10] = 0
+    expected[contribute:, 1 + shards.FINE_BINS // 2 + 65 :][:, :10] = 0
+    inputs = (np.ones_like(expected, dtype=int), expected, np.arange(6) % 2, Histogram())
+    found = columns(histogram(*inputs, of_datasets(0.5)))
+    assert found["networks"][37] == pytest.approx(6 if decide == "profiles" else contribute)
+    assert (found["action"][37] == 3.0) == (decide == "profiles")
+
+
+def test_expected_counts_decide_the_density():
+    expected = np.ones((6, shards.FINE_BINS + 2))
+    expected[:, 1 + shards.FINE_BINS // 2] = 100
+    found = columns(
+        histogram(np.ones_like(expected, dtype=int), expected, np.arange(6) // 2, Histogram())
+    )
+    np.testing.assert_allclose(found["density"], np.exp(-found["action"]))
+
+
+@pytest.mark.parametrize("datasets", [7, 8])
+def test_two_control_variates_take_eight_datasets(datasets):
+    networks = synthetic(datasets=datasets, explained=3.0, repeats=5)
+    of_both = {"datasets": datasets, "subsets": 7 if datasets == 7 else 2}
+    found = outputs(networks, specification(**of_both))
+    plain = outputs(networks, specification(**of_both, control_variates=False))
+    assert (found["mean"] != plain["mean"]) == (datasets == 8)
+
+
+def test_the_tail_takes_one_control_variate_of_five_datasets():
+    variates = np.random.default_rng(8).standard_normal((5, 3))
+    prior = math.sqrt(0.5 / 150)
+    table = gaussian_profiles(prior * (1 + 0.05 * variates[:, 2]) ** -0.5, variates)
+    networks = as_networks(Shards(table, {}), "teacher_student")
+    found, plain = (
+        action_of_datasets(table, networks, specification(training=UMBRELLA, datasets=5, **more))
+        for more in ({}, {"control_variates": False})
+    )
+    assert found.error[37] < plain.error[37] / 10
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_starts_and_halves_that_differ_in_either_direction_are_not_converged(sign):
+    """Planted starts above prior ones or below them; draws that rise or fall."""
+    noise = np.random.default_rng(4).standard_normal((40, 60))
+    both = ["prior", "planted"] * 20
+    planted = np.array([start == "planted" for start in both])[:, None]
+    assert problems(noise, both) == ""
+    assert "nested R-hat of cubic_overlap" in problems(noise + sign * 3.0 * planted, both)
+    assert "cubic_overlap drifts" in problems(noise + sign * np.linspace(-1, 1, 60), both)
+    [row] = diagnostics(nearly_explained(sign * 0.02), specification(), ("o0",)).to_pylist()
+    assert "the starts of o0, adjusted for Stein variates, differ by" in row["problems"]
+    assert row["adjusted_start_difference_o0"] * sign > 4
+
+
+GOOD = Diagnostics(1.0, 1.0, 0.0, 0.0, 1000.0, 1000.0, 0.0)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"nested_rhat": 1.1, "start_difference": NAN}, ""),
+        ({"nested_rhat": 1.11, "start_difference": NAN}, "nested R-hat of o0 is 1.110 > 1.1"),
+        ({"nested_rhat": NAN, "start_difference": NAN}, "nested R-hat of o0 is nan > 1.1"),
+        ({"nested_rhat": 2.0, "start_difference": 3.0}, ""),
+        ({"nested_rhat": 2.0, "start_difference": -3.0}, ""),
+        ({"nested_rhat": 1.09, "start_difference": 9.0}, ""),
+        ({"nested_rhat": 2.0, "start_difference": 3.1}, "its starts differ by 3.1 standard errors"),
+        ({"nested_rhat": 2.0, "start_difference": -3.1}, "its starts differ by -3.1 standard err"),
+        ({"adjusted_start_difference": 4.0}, ""),
+        ({"adjusted_start_difference": 4.1}, "adjusted for Stein variates, differ by 4.1 standard"),
+        ({"adjusted_start_difference": -4.1}, "adjusted for Stein variates, differ by -4.1 stand"),
+        ({"drift": 4.0}, ""),
+        ({"drift": 4.1}, "o0 drifts: the second half of its draws differs from the first by 4.1"),
+        ({"drift": -4.1}, "o0 drifts: the second half of its draws differs from the first by -4.1"),
+        ({"drift": NAN}, "a drift of o0 cannot be seen"),
+        ({"ess_bulk": 80.0}, ""),
+        ({"ess_bulk": 79.9}, "bulk ESS of o0 is 79.9 < 80"),
+        ({"ess_tail": 79.9}, "tail ESS of o0 is 79.9 < 80"),
+        ({"ess_tail": NAN}, "tail ESS of o0 is nan < 80"),
+    ],
+    ids=str,
+)
+def test_every_bound_is_kept_on_either_side(monkeypatch, changes, problem):
+    """Of 40 networks of fifty draws, each of which is to be worth two."""
+    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(**changes))
+    [row] = diagnostics(synthetic(repeats=1), specification(), ("o0",)).to_pylist()
+    assert row["problems"].startswith(problem) or problem in row["problems"]
+    assert row["converged"] == (not row["problems"]) == (problem == "")
+
+
+@pytest.mark.parametrize(
+    ("draws", "networks", "ess", "bound"), [(9, 40, 49, 50), (10, 40, 79, 80), (10, 20, 49, 50)]
+)
+def test_effective_draws_that_are_asked_for(monkeypatch, draws, networks, ess, bound):
+    """Fifty; of ten draws and more two of every network, if that is more."""
+    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(ess_bulk=ess))
+    of = synthetic(repeats=1, datasets=networks // 2, draws=draws)
+    [row] = diagnostics(of, specification(), ("o0",)).to_pylist()
+    assert row["problems"] == f"bulk ESS of o0 is {ess}.0 < {bound}"
+    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(ess_bulk=bound))
+    assert diagnostics(of, specification(), ("o0",)).to_pylist()[0]["converged"]
+
+
+def test_the_spread_between_datasets_is_that_of_the_raw_values():
+    """Control variates explain the mean's error, not how much datasets differ."""
+    networks = synthetic(between=0.1, within=0.0, explained=3.0, repeats=5)
+    found, plain = (
+        columns(outputs(networks, specification(control_variates=x))) for x in (True, False)
+    )
+    np.testing.assert_array_equal(found["dataset_spread"], plain["dataset_spread"])
+    assert (found["dataset_error"] < 0.2 * plain["dataset_error"]).all()
+
+
+def test_acceptances_are_those_of_all_networks():
+    half = np.repeat([0.2, 0.6], 20)
+    networks = synthetic(repeats=1)._replace(acceptance=half, sweep_acceptance=half + 0.3)
+    [row] = diagnostics(networks, specification(), ("o0",)).to_pylist()
+    assert (row["acceptance"], row["sweep_acceptance"]) == pytest.approx((0.4, 0.7))

@@ -846,3 +846,9 @@ def test_reading_the_configuration_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_lies_on_a_bound_is_accepted():
+    datasets = load_config(changed({})).experiments["teacher_student"].datasets
+    assert load_config(changed({"figures.fig2.baseline": datasets}))
+    assert load_config(changed({f"{E}.sweep.width": [700], f"{E}.parameters.width": None}))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from grokphase.sampling.chains import summarise
-from grokphase.sampling.diagnostics import diagnose
+from grokphase.sampling.diagnostics import diagnose, start_difference
+from scipy.stats import norm, t
 
 DATASETS = 20
 DATASET = np.repeat(np.arange(DATASETS), 2)
@@ -17,8 +18,9 @@ def chains(correlation=0.0, draws=200, networks=2 * DATASETS, seed=0):
     noise = generator.standard_normal((networks, draws))
     x = np.empty_like(noise)
     x[:, 0] = noise[:, 0]
-    for t in range(1, draws):
-        x[:, t] = correlation * x[:, t - 1] + np.sqrt(1 - correlation**2) * noise[:, t]
+    for step in range(1, draws):
+        x[:, step] = correlation * x[:, step - 1]
+        x[:, step] += np.sqrt(1 - correlation**2) * noise[:, step]
     return x
 
 
@@ -301,3 +303,36 @@ def test_counts_that_do_not_move_are_worth_one_draw_each(draws):
     assert max(found.ess_bulk, found.ess_tail) < 3 * len(DATASET)
     apart = diagnosed(counts(draws) + PLANTED / 60, DATASET, STARTS)
     assert apart.nested_rhat > 1.2
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_rare_visits_far_to_one_side_shrink_the_tail_size(side):
+    """A thirtieth of the time, twenty draws each: of the draws beyond the quantile that they reach
+    most come in visits, so that this tail has a twelfth of the draws, the other one all of them."""
+    visits = np.repeat(np.random.default_rng(2).random((2 * DATASETS, 20)) < 0.03, 20, axis=1)
+    found = diagnosed(chains(draws=400) + 8 * side * visits, DATASET, STARTS)
+    assert 16_000 / 24 < found.ess_tail < 16_000 / 7
+
+
+def test_differences_of_known_numbers_in_their_errors():
+    """Of three datasets 1, 2 and 3, in 1/sqrt(3): Student's t of two degrees of freedom. Halves
+    that differ by 1 and 2, and by 3 and 6, of which the mean 3 is known to sqrt(5/2/4)."""
+    starts = ["prior", "planted"] * 3
+    means, datasets = np.array([0.0, 1.0, 0.0, 2.0, 0.0, 3.0]), np.repeat(np.arange(3), 2)
+    expected = norm.isf(t.sf(2 * np.sqrt(3), 2))
+    for sign in (1, -1):
+        found = start_difference(sign * means, datasets, np.array(starts))
+        assert found == pytest.approx(sign * expected)
+    assert np.isnan(start_difference(means[:4], datasets[:4], np.array(starts[:4])))
+    steps = np.array([1.0, 3.0, 2.0, 6.0])[:, None] * [0, 0, 1, 1]
+    found = diagnosed(steps, datasets[:4], starts[:4])
+    assert found.drift == pytest.approx(norm.isf(t.sf(3 / np.sqrt(5 / 8), 2)))
+    assert np.isnan(found.start_difference)
+    assert np.isfinite(diagnosed(steps[:3], datasets[:3], starts[:3]).drift)
+
+
+def test_effective_draws_are_at_most_all():
+    """Of few draws, whose means hardly differ from one another."""
+    draws = chains(draws=8)
+    found = diagnosed(draws - 0.99 * draws.mean(axis=1, keepdims=True), DATASET, STARTS)
+    assert found.ess_bulk == draws.size

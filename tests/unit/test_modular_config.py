@@ -253,3 +253,26 @@ def test_size_is_not_swept_where_networks_are_trained():
     with pytest.raises(GrokphaseError, match="prime cannot be swept"):
         load(TRAINED, parameters__prime=None, sweep=sweep)
     assert len(load(SMALL, parameters__prime=None, sweep=sweep).experiments["e"].points()) == 2
+
+
+def test_a_figure_of_two_starts_is_content_with_one():
+    raw = {"figures": {"modular_network": {"experiment": "e"}}, "scales": {"paper": {}}}
+    networks = {"networks": {"prior": 0, "planted": 1}}
+    assert load_config(raw | {"experiments": {"e": TRAINED | networks}}).figures
+
+
+def test_a_baseline_of_modular_addition_is_refused():
+    raw = {"figures": {"modular_network": {"experiment": "e", "baseline": 1}}}
+    raw |= {"experiments": {"e": TRAINED}, "scales": {"paper": {}}}
+    with pytest.raises(GrokphaseError, match="only the teacher-student model has a baseline"):
+        load_config(raw)
+
+
+def test_a_scale_may_bring_an_experiment_of_its_own():
+    raw = {"experiments": {"e": SMALL}, "figures": {}}
+    raw["scales"] = {"quick": {"experiments": {"mine": copy.deepcopy(SMALL)}}}
+    assert set(load_config(raw, "quick").experiments) == {"e", "mine"}
+
+
+def test_an_annealing_may_begin_and_end_at_the_noises_of_the_points():
+    assert load(ANNEALED, annealing__highest_noise=0.2, annealing__lowest_noise=0.15)

@@ -104,3 +104,17 @@ def test_moments_survive_the_columns_of_a_shard(variates):
         expected = np.cov(one.T.astype(float), ddof=0)[:, 2:]
         if variates:
             np.testing.assert_allclose(covariances, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_networks_that_stand_still_are_adjusted_by_their_differences():
+    """Each with draws that are all alike: nothing fluctuates within a network."""
+    still = [np.repeat(x, 30, axis=1) for x in draws(np.random.default_rng(5), 8, 1, 0.0)]
+    adjusted = adjusted_means(*moments(*still), np.arange(8) // 2, 30)
+    np.testing.assert_allclose(adjusted, np.tile([3.0, -1.0], (8, 1)), atol=1e-9)
+
+
+@pytest.mark.parametrize("length", [DRAWS_PER_COEFFICIENT * 3, DRAWS_PER_COEFFICIENT * 3 + 1])
+def test_draws_from_which_on_variates_are_used(length):
+    means, found = moments(*draws(np.random.default_rng(2), 2, length, 0.1))
+    adjusted = adjusted_means(means, found, np.arange(2), length)
+    assert (adjusted != means).all() == (length > DRAWS_PER_COEFFICIENT * 3)
