@@ -848,6 +848,10 @@ def test_reading_the_configuration_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_key_that_is_a_number_is_named():
+    assert any("histogram.1" in line for line in problems(changed({f"{E}.histogram": {1: 2}})))
+
+
 def test_what_lies_on_a_bound_is_accepted():
     datasets = load_config(changed({})).experiments["teacher_student"].datasets
     assert load_config(changed({"figures.fig2.baseline": datasets}))

@@ -118,12 +118,16 @@ def test_results_copied_without_their_record_are_compared(finished):
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     message = ("tables under results/paper were made with other settings", ".snakemake")
     finished.snakemake().check_failure(*message)
+    # Aggregates are made with more than shards are.
+    finished.configure({f"{EXPERIMENT}.convergence": {"ess": 5}})
+    finished.snakemake().check_failure(*message, "histogram.parquet")
+    finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     # Once another run has left a record, and for theory alone.
     (record / "metadata").mkdir(parents=True)
     (record / "metadata" / "another").touch()
     finished.snakemake().check_failure(*message)
-    shutil.rmtree(finished.path("noise~0.2"))
-    shutil.rmtree(finished.path("noise~0.3"))
+    for folder in ("noise~0.2", "noise~0.3", "baseline"):
+        shutil.rmtree(finished.path(folder))
     finished.snakemake().check_failure(*message, "theory")
     # What a killed run has left incomplete is made anew by Snakemake, without being deleted.
     for path in finished.path("theory").rglob("*.parquet"):

@@ -253,8 +253,8 @@ def histogram(
     counts, expected_counts : [networks, FINE_BINS + 2], the latter [networks, 0] if there are none.
     of_datasets : see `action_of_datasets`; None if there are no profiles.
 
-    With profiles the action is that of the expected counts up to where these rest on fewer than
-    LEAST_SHARE_OF_NETWORKS, and that of the profiles from there outwards. Without expected counts
+    With profiles the action is that of the expected counts up to the last bin on either side that
+    rests on LEAST_SHARE_OF_NETWORKS, and that of the profiles further out. Without expected counts
     it is that of the counts.
     """
     counted = _counted_action(counts, subsets, bins)
@@ -262,7 +262,7 @@ def histogram(
     if of_datasets is not None:
         distance = np.abs(np.arange(bins.bins) - bins.bins // 2)
         few = best.networks < LEAST_SHARE_OF_NETWORKS * len(counts)
-        first = distance[few].min(initial=bins.bins)
+        first = distance[~np.isin(distance, distance[few])].max(initial=-1) + 1
         chosen = np.isfinite(of_datasets.action) & (distance >= first)
         pairs = zip(of_datasets, best, strict=True)
         best = Action(*(np.where(chosen, x, y) for x, y in pairs))

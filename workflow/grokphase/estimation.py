@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from grokphase import resources
 from grokphase.config import Config
 from grokphase.errors import GrokphaseError
-from grokphase.layout import THEORY_TABLES, Layout, parse_range, range_name
+from grokphase.layout import AGGREGATES, THEORY_TABLES, Layout, parse_range, range_name
 
 START_SECONDS = 3.0
 """Snakemake's own start, of processor and of wall-clock time."""
@@ -337,20 +337,31 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
 
 
 def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[Path]:
-    """Shards and tables of theory, of those that are to be compared, that are there and were made
-    with other settings than those of `config`."""
+    """Tables, of those that are to be compared, that are there and were made with other settings
+    than those of `config`: shards, aggregates, theory and baselines."""
     layout = Layout(config.scale)
     found = []
     for name, experiment in config.experiments.items():
-        wanted: list[tuple[str, Callable[[str, str], BaseModel], str]] = [
+        points = experiment.points() if experiment.trains else ()
+        wanted: list[tuple[str, Callable[[str, Any], BaseModel], str | int]] = [
             (layout.shard(name, point, range_name(datasets)), config.training, point)
-            for point in (experiment.points() if experiment.trains else ())
+            for point in points
             for datasets in experiment.shards()
+        ]
+        wanted += [
+            (layout.aggregate(name, point, table), config.aggregation, point)
+            for point in points
+            for table in AGGREGATES[experiment.model]
         ]
         wanted += [
             (layout.theory(name, line, table), config.theory, line)
             for line in experiment.lines()
             for table in THEORY_TABLES[experiment.model]
+        ]
+        figures = [one for one in config.figures.values() if one.experiment == name]
+        wanted += [
+            (layout.baseline(name, dataset), config.baseline, dataset)
+            for dataset in range(max((one.baseline for one in figures), default=0))
         ]
         for file, specification, place in wanted:
             path = Path(file)

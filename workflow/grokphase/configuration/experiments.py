@@ -269,7 +269,7 @@ class TeacherStudentExperiment(BaseExperiment):
         ]
         bins = Histogram().model_dump() | dict(mapping(raw.get("histogram")))
         if is_count(bins["bins"]) and isinstance(bins["bin_width"], int | float):
-            limit = Histogram.model_construct(**bins).limit
+            limit = Histogram.model_construct(bins=bins["bins"], bin_width=bins["bin_width"]).limit
             if limit > 2:
                 problems.append(
                     f"histogram reaches |q| = {limit:g}, beyond the recorded range 2: "
