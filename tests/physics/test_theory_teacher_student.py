@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -908,3 +909,42 @@ def test_observables_are_those_of_the_solution_in_their_units():
     barrier = one_neuron.action(saddles.barrier[:1], solution.discrepancy[0], PAPER, 0.1)
     assert saddles.barrier_action[0] == pytest.approx(barrier[0])
     assert np.isnan(saddles.barrier_action[1])
+
+
+@pytest.mark.parametrize(
+    ("unsolved", "result"),
+    [
+        ((0.3, 0.4), TransitionResult.NOT_CONVERGED),
+        ((0.1999, 0.2001), TransitionResult.NOT_CONVERGED),
+        ((0.05, 0.1), TransitionResult.DISCONTINUOUS),
+    ],
+)
+def test_unsolved_noises_matter_down_to_the_transition(monkeypatch, unsolved, result):
+    """A mass that jumps at noise 0.2, and is unknown in an interval."""
+
+    def landscape(noise):
+        mass = np.where(noise < 0.2, 0.02, 0.0)
+        unknown = (unsolved[0] < noise) & (noise < unsolved[1])
+        return SimpleNamespace(side_mass=np.where(unknown, np.nan, mass))
+
+    monkeypatch.setattr(phases, "solve", lambda _, noise, epsilon, modes: noise + 0 * epsilon)
+    monkeypatch.setattr(phases, "select", lambda solutions: solutions)
+    monkeypatch.setattr(phases, "landscape", landscape)
+    found = phases.transition_noise(PAPER, -0.3, noise_range=(0.02, 1.0), scan_points=50)
+    assert found.result == result
+    assert np.isfinite(found.noise) == (result == TransitionResult.DISCONTINUOUS)
+
+
+def test_the_deepest_of_several_side_minima_is_the_one(monkeypatch):
+    """Of minima at 0.5 and 1.5 nats of -1 and -3, behind maxima of 2 and 1 nats."""
+    q = np.array([0.2, 0.5, 0.9, 1.5])
+    values, curvature = np.array([0.0, 2.0, -1.0, 1.0, -3.0]), np.array([1.0, -1, 1, -1, 1])
+    solution = theory.select(theory.solve(PAPER, 0.1, -0.3))
+    monkeypatch.setattr(phases, "stationary_overlaps", lambda *_: q)
+    for order in ([0, 1, 2, 3, 4], [0, 1, 4, 3, 2]):
+        monkeypatch.setattr(phases, "action", lambda *_, order=order: values[order])
+        monkeypatch.setattr(phases, "action_derivatives", lambda *_: (None, curvature))
+        found = phases.landscape(solution)
+        side = 1.5 if order[2] == 2 else 0.5
+        assert [found.side_minimum, found.action_difference] == [side, -3]
+        assert [found.barrier, found.barrier_action] == [0.2, 2]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from grokphase.datasets import generate_dataset, write_dataset
+from grokphase.errors import GrokphaseError
 from grokphase.models import teacher_student as model
 from grokphase.models import umbrella
 from grokphase.models.umbrella_cost import PROFILE_NODES, profile_limit, profile_overlaps
@@ -90,6 +91,23 @@ def training(of, overlaps, networks):
         planted=PlantedStart(),
         umbrella=Umbrella(overlaps=overlaps, burn_in=4, draws=10),
     )
+
+
+def test_profiles_too_noisy_to_be_combined_are_refused(tmp_path):
+    """One neuron in six dimensions, profiles of which differ by two nats from one to the next."""
+    of = TINY.model_copy(
+        update={"input_dim": 6, "width": 1, "weight_variance": 0.5, "train_size": 30}
+    )
+    drawn = DatasetSpecification(
+        experiment="umbrella", seed=7, dataset=0, input_dim=6, train_size=30
+    )
+    write_dataset(drawn, tmp_path / "0.npz")
+    with pytest.raises(
+        GrokphaseError, match=r"profiles of one network differ by .* umbrella\.select"
+    ):
+        train(
+            training(of, (0.3, 0.9), 1), {0: tmp_path / "0.npz"}, tmp_path / "shard", tmp_path, ""
+        )
 
 
 def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):

@@ -12,7 +12,13 @@ from typing import NamedTuple
 from grokphase.models.mode_sweep_cost import inversion_operations, sweep_cost
 from grokphase.models.modular_cost import collapsed_cost, gradient_cost
 from grokphase.models.neuron_sweep_cost import evaluations_per_density, evaluations_per_sweep
-from grokphase.models.umbrella_cost import PARTICLES, PROFILE_NODES, ROTATIONS, work_per_profile
+from grokphase.models.umbrella_cost import (
+    PARTICLES,
+    PROFILE_NODES,
+    PROFILES_COMPARED,
+    ROTATIONS,
+    work_per_profile,
+)
 from grokphase.parameters import ModularAddition, TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import kernels
@@ -125,10 +131,11 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     parameters = specification.parameters
     settings = kernels.settings(specification.kernel)
     networks = len(specification.networks.starts())
-    profiles = 0
+    profiles = 0.0
     if specification.umbrella is not None:
         windows = len(specification.umbrella.overlaps)
         profiles = specification.draws + windows * specification.umbrella.draws
+        profiles += PROFILES_COMPARED / networks
     seconds, memory = gradient(parameters)
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
     gradients += specification.neuron_sweeps > 0

@@ -179,10 +179,15 @@ def _train_group(
     if restored.get("current/dataset") == group[0]:
         ensemble = _unpack_ensemble(restored, ensemble)
     adjusted = kernels.settings(specification.kernel).exact
+    moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
+    schedule = sampler.schedule
 
     def after_block(now: Ensemble) -> None:
-        if adjusted and now.done > sampler.schedule.unadjusted:
+        if adjusted and now.done > schedule.unadjusted:
             _check_precision(specification, group, now)
+        if now.done == schedule.burn_in + schedule.draws:
+            position = jax.tree.map(lambda x: x[0, -1], now.state.position)
+            moves.check_profiles(specification, specification.parameters, position, data[0])
         keeper.after_block(group, now)
 
     try:

@@ -47,6 +47,15 @@ def profiles(specification: TrainingSpecification, parameters: ModularAddition) 
     """Conditional densities of the order parameter: none."""
 
 
+def check_profiles(
+    specification: TrainingSpecification,
+    parameters: ModularAddition,
+    position: object,
+    data: object,
+) -> None:
+    """Whether profiles can be trusted: there are none."""
+
+
 def work_per_step(
     specification: TrainingSpecification, parameters: ModularAddition, gradients: float
 ) -> float:

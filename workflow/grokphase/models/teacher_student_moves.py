@@ -1,13 +1,22 @@
 """How a kernel moves the networks of the teacher-student model: alone, or followed by sweeps."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from grokphase.errors import GrokphaseError
 from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student, umbrella
 from grokphase.models.teacher_student import Data, Position
-from grokphase.models.umbrella_cost import PROFILE_NODES, overlap_deviation
+from grokphase.models.umbrella_cost import (
+    LARGEST_NOISE,
+    PROFILE_NODES,
+    PROFILES_COMPARED,
+    overlap_deviation,
+    profile_overlaps,
+)
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Profiles
 from grokphase.sampling.kernels import Kernel, Target
@@ -75,6 +84,29 @@ def profiles(specification: TrainingSpecification, parameters: TeacherStudent) -
         return umbrella.enter_window(key, position, parameters, data)
 
     return Profiles(PROFILE_NODES, compute, in_window, enter)
+
+
+def check_profiles(
+    specification: TrainingSpecification, parameters: TeacherStudent, position: Position, data: Data
+) -> None:
+    """Raises GrokphaseError if the noise of a network's profiles would show in the action.
+
+    position : of a network in equilibrium.
+    """
+    settings = specification.umbrella
+    if settings is None:
+        return
+    keys = jax.random.split(jax.random.key(0), PROFILES_COMPARED)
+    deviations = jax.jit(umbrella.profile_noise, static_argnums=2)(keys, position, parameters, data)
+    reach = max(settings.overlaps, default=math.inf)
+    noise = float(deviations[np.array(profile_overlaps(parameters)) <= reach].max())
+    if noise > LARGEST_NOISE:
+        raise GrokphaseError(
+            f"training at {specification.point}: profiles of one network differ by {noise:.1f} "
+            f"nats, at most {LARGEST_NOISE:g} of which average out: the tail of p(q) would be "
+            "biased; leave this point out of umbrella.select, or remove umbrella, in "
+            f"experiments.{specification.experiment}"
+        )
 
 
 def work_per_step(

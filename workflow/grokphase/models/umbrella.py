@@ -131,6 +131,21 @@ def log_profile(
     return jax.lax.scan(next_overlap, start, (overlaps, keys))[1]
 
 
+def profile_noise(
+    keys: jax.Array, position: Position, parameters: TeacherStudent, data: Data
+) -> jax.Array:
+    """Standard deviation of log Z - log Z(0) between profiles of one network [PROFILE_NODES], nats.
+
+    keys : one for each profile.
+    """
+
+    def one(key: jax.Array) -> jax.Array:
+        profile = log_profile(key, position, parameters, data)
+        return profile - profile[0]
+
+    return jnp.std(jax.lax.map(one, keys), axis=0, ddof=1)
+
+
 def _resampled(key: jax.Array, log_weight: jax.Array) -> jax.Array:
     """Indices [n] drawn in proportion to the weights [n], systematically (one random number)."""
     count = len(log_weight)
