@@ -131,12 +131,13 @@ def landscape_table(specification: ModularTheorySpecification) -> pa.Table:
     """S_k along A = B at the configured noises, both closures."""
     parameters = specification.parameters
     noise = np.array(specification.noises)
-    # W_+ exceeds W on the branch of one closure or the other only for strong interactions.
-    reach = 1.6 * np.sqrt(theory.closed_form(parameters, "corrected").power)
+    solutions = [theory.branch(parameters, noise, c, "two_point") for c in theory.CLOSURES]
+    power = theory.closed_form(parameters, "corrected").power
+    side = max(float(np.nan_to_num(one.saddles.side).max()) for one in solutions)
+    reach = max(1.6 * np.sqrt(power), 1.25 * np.sqrt(side))
     root_power = np.linspace(0.0, reach, LANDSCAPE_POINTS)
     parts = []
-    for closure in theory.CLOSURES:
-        solution = theory.branch(parameters, noise, closure, "two_point")
+    for closure, solution in zip(theory.CLOSURES, solutions, strict=True):
         action = theory.diagonal_action(parameters, root_power, noise, solution)
         parts.append(
             pa.Table.from_pydict(

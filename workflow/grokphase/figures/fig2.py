@@ -31,6 +31,7 @@ def draw(tables: Tables) -> Figure:
     converged = tables.diagnostics.set_index(["noise", "cubic_strength"])["converged"]
     theory = tables.branches.query("closure == 'quadrature' and selected")
     boundary = tables.transitions.query("transition == 'gfl_end'").set_index("cubic_strength")
+    names = style.numbers(strengths)
     lowest, highest = theory["noise"].min(), theory["noise"].max()
 
     figure, row = subplots(1, 2, figsize=(7.6, 3.5))
@@ -59,11 +60,11 @@ def draw(tables: Tables) -> Figure:
                 axes.plot(mean.index, mean, color=colour, linestyle=":", linewidth=1.0)
         axes.set_xlabel(r"noise, $\sigma^2$")
         axes.set_ylabel(label)
-        axes.set_xlim(lowest, highest)
+        style.limit_to_range(axes, lowest, highest)
     row[0].axhline(1.0, color="black", linestyle="--", linewidth=0.9)
 
     handles = [
-        Line2D([], [], color=colour, marker=marker, label=rf"$\epsilon = {strength:g}$")
+        Line2D([], [], color=colour, marker=marker, label=rf"$\epsilon = {names[strength]}$")
         for strength, (colour, marker) in looks.items()
     ]
     handles += [

@@ -11,6 +11,9 @@ from grokphase.figures import style
 
 MODEL = "modular_addition"
 
+DEEPEST = 9.0
+"""Barriers below zero up to which the action is drawn; deeper minima are in the legend."""
+
 CLOSURE_WIDTHS = {"corrected": 3.0, "as_published": 1.2}
 AVERAGE_MARKERS = {"limit": "o", "two_point": "x"}
 AVERAGE_NAMES = {"limit": r"$P\to\infty$, closed form", "two_point": "two-point average"}
@@ -26,10 +29,8 @@ def draw(tables: ModularTables) -> Figure:
     figure, (left, right) = subplots(1, 2, figsize=(9.6, 3.9), width_ratios=(1.15, 1))
     _actions(left, tables)
     discrepancies(right, tables)
-    right.legend(
-        handles=closure_handles(), loc="upper right", bbox_to_anchor=(1.02, 1.0), **style.OPAQUE
-    )
-    right.set_title("(b)", loc="left", fontsize=10)
+    right.legend(handles=closure_handles(), loc="best", **style.FRAMED)
+    right.set_title("(b)", loc="left", fontsize=10, pad=12)
     # Where the curves leave no room.
     figure.supxlabel(_droplets(tables), x=0.985, ha="right", fontsize=7)
     return figure
@@ -40,9 +41,7 @@ def _droplets(tables: ModularTables) -> str:
     corrected = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     most = corrected["droplets_per_frequency"].max()
     width = tables.parameters.width
-    number = f"at most {most:.3g}" if most < 1000 else f"at most {most:.0f}"
-    if most < 1e-3:
-        number = "fewer than 0.001"
+    number = "fewer than 0.001" if most < 1e-3 else f"at most ${style.number(most, 3)}$"
     text = f"(b) corrected closure: {number} droplets per frequency among {width} neurons"
     return text + ("; mean field cannot hold" if most < 1 else "")
 
@@ -52,21 +51,34 @@ def _actions(axes: Axes, tables: ModularTables) -> None:
     landscapes = tables.landscapes.query("closure == 'as_published'")
     boundary = tables.transitions.query("closure == 'as_published' and average == 'limit'").iloc[0]
     noises = sorted(landscapes["noise"].unique(), reverse=True)
+    names = style.numbers(noises)
     side = np.sqrt(boundary["power"])
     # At the barrier, A = W_- = W/3, the action of the mixed phase is 4/27 of P W.
     barrier = tables.parameters.prime * boundary["power"] * 4 / 27
+    wells = tables.branches.query("closure == 'as_published' and average == 'two_point'")
+    wells = wells[wells["noise"].isin(noises)].dropna(subset="side_action").set_index("noise")
+    bottom = -barrier * min(max(4.5, -1.1 * wells["side_action"].min() / barrier), DEEPEST)
     # Within this share of the side minimum the action rises by some 30 nats at every size.
     reach = 2.6 / np.sqrt(tables.parameters.prime * boundary["power"])
     panels = [axes, axes.inset_axes((0.09, 0.07, 0.5, 0.34))] if reach < 0.1 else [axes]
-    for noise, colour in zip(noises, style.ordered_colours(len(noises)), strict=True):
+    colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
+    for noise, colour in colours.items():
         curve = landscapes.query("noise == @noise")
         for where in panels:
             where.plot(curve["root_power"], curve["action"], color=colour)
         start, end = boundary["noise_start"], boundary["noise_end"]
         phase = "GFL" if noise >= start else "GMFL-II" if noise < end else "GMFL-I"
-        axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:g}$, {phase}")
-    axes.set_xlim(0, 1.35 * side)
-    axes.set_ylim(-4.5 * barrier, 5.2 * barrier)
+        name = rf"$\sigma^2={names[noise]}$, {phase}"
+        if noise in wells.index and wells["side_action"][noise] < bottom:
+            name += f", minimum ${style.number(wells['side_action'][noise], 3)}$"
+        axes.plot([], [], color=colour, label=name)
+    farthest = max(1.35 * side, 1.1 * np.sqrt(wells["side_power"].max()))
+    right = min(farthest, landscapes["root_power"].max())
+    axes.set_xlim(0, right)
+    # Room for the legend above the left part of the curves; it is wider where it names minima.
+    share = min(0.05 * len(noises) + 0.06, 0.6)
+    beneath = barrier * (1.7 if wells["side_action"].min() < bottom else 1.0)
+    axes.set_ylim(bottom, max(5.2 * barrier, (beneath - share * bottom) / (1 - share)))
     for where in panels:
         where.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for inset in panels[1:]:
@@ -77,7 +89,7 @@ def _actions(axes: Axes, tables: ModularTables) -> None:
     axes.set_xlabel(r"root power of a mode along $A=B$, $\sqrt{A}=|w_k|$")
     axes.set_ylabel(r"action, $S_k(A,A)$  (nats)")
     axes.legend(loc="upper left", fontsize=7)
-    axes.set_title("(a)  closure as published, two-point average", loc="left", fontsize=10)
+    axes.set_title("(a)  closure as published, two-point average", loc="left", fontsize=10, pad=12)
 
 
 def discrepancies(axes: Axes, tables: ModularTables) -> None:
@@ -122,14 +134,14 @@ def discrepancies(axes: Axes, tables: ModularTables) -> None:
             )
             line.append(place)
             axes.annotate(
-                f"{name}$={noise:.4g}$",
+                f"{name}$={style.number(noise, 4)}$",
                 (noise, 1.01 + 0.05 * level),
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 fontsize=7,
                 color=colour,
             )
-    axes.set_xlim(lowest, highest)
+    style.limit_to_range(axes, lowest, highest)
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.set_xlabel(r"noise, $\sigma^2$")
     axes.set_ylabel(r"discrepancy, $a$  ($-1$: nothing learned)")

@@ -25,6 +25,7 @@ PANELS = {
 def draw(tables: ModularTables) -> Figure:
     """(a) the discrepancy, with the theory's droplet branch; (b) the power; (c) the accuracy."""
     noises = sorted(tables.starts["noise"].unique())
+    names = style.numbers(noises)
     colours = dict(zip(noises, style.ordered_colours(len(noises)), strict=True))
     figure, row = subplots(1, 3, figsize=(11.4, 3.7))
     for letter, axes, (observable, label) in zip("abc", row, PANELS.items(), strict=True):
@@ -37,8 +38,9 @@ def draw(tables: ModularTables) -> Figure:
         axes.set_yscale("log")
     chance = 1 / tables.parameters.prime
     row[2].axhline(chance, color="0.5", linewidth=0.8, zorder=0)
+    row[2].set_ylim(None, 1.2)
     handles = [
-        Line2D([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
+        Line2D([], [], color=colour, label=rf"$\sigma^2={names[noise]}$")
         for noise, colour in colours.items()
     ]
     handles += [

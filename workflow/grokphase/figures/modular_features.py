@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.pyplot import subplots
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from grokphase.drawing import ModularTables
@@ -41,6 +42,8 @@ def draw(tables: ModularTables) -> Figure:
             powers.set_ylim(1e-4, 10 * _droplet_power(tables))
             powers.set_ylabel(r"$|w_k|^2,\ |v_k|^2$")
         row[0].set_ylabel(f"neuron {number + 1}\nweight")
+    for axes in grid[-1]:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for place, moment in enumerate(("at the start", "at the end")):
         grid[0, 2 * place].set_title(f"weights {moment}", fontsize=9)
         grid[0, 2 * place + 1].set_title(f"Fourier power {moment}", fontsize=9)
@@ -54,7 +57,8 @@ def draw(tables: ModularTables) -> Figure:
         loc="outside lower center", ncols=6,
     )  # fmt: skip
     figure.suptitle(
-        rf"$P={tables.parameters.prime}$, $\sigma^2={noise:.3g}$, start from the prior", fontsize=9
+        rf"$P={tables.parameters.prime}$, $\sigma^2={style.number(noise)}$, start from the prior",
+        fontsize=9,
     )
     return figure
 

@@ -33,7 +33,7 @@ def draw(tables: ModularTables) -> Figure:
     zero = 1 - 1 / tables.parameters.prime
     axes[0].axhline(zero, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
     axes[0].set_ylabel(r"loss of a pair, $\sum_p(y_p-f_p)^2$")
-    axes[0].set_ylim(0, None)
+    axes[0].set_ylim(0, 1.05 * axes[0].get_ylim()[1])
     _curves(axes[1], tables.starts, "accuracy", converged)
     chance = 1 / tables.parameters.prime
     axes[1].axhline(chance, color=style.DISTINCT[0], linestyle=":", linewidth=0.9)
@@ -60,7 +60,8 @@ def draw(tables: ModularTables) -> Figure:
         one.set_title(f"({letter})", loc="left", fontsize=9)
     noise = tables.starts["noise"].iloc[0]
     figure.suptitle(
-        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$, $\sigma^2={noise:.3g}$",
+        rf"$P={tables.parameters.prime}$, $N={tables.parameters.width}$, "
+        rf"$\sigma^2={style.number(noise)}$",
         fontsize=9,
     )
     return figure

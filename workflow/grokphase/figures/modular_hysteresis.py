@@ -21,7 +21,7 @@ ANNEALED = {
 
 def draw(tables: ModularTables) -> Figure:
     """(a) a(noise) of cooled and heated networks; (b) its difference from the corrected closure."""
-    figure, (left, right) = subplots(1, 2, figsize=(9.6, 3.7))
+    figure, (left, right) = subplots(1, 2, figsize=(9.6, 4.2))
     rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     exact = rows.set_index("noise")["discrepancy"]
     discrepancies(left, tables)
@@ -40,8 +40,12 @@ def draw(tables: ModularTables) -> Figure:
                     converged.loc[points.index], color=colour, marker=marker, markersize=5,
                 )  # fmt: skip
             handles.append(Line2D([], [], color=colour, marker=marker, label=name))
-    left.legend(handles=closure_handles(), loc="upper right", fontsize=7, **style.OPAQUE)
-    right.set_xlim(exact.index.min(), exact.index.max())
+    # Among the curves of both closures and both kinds of network there is no room.
+    left.legend(
+        handles=closure_handles(), loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2,
+        fontsize=7,
+    )  # fmt: skip
+    style.limit_to_range(right, exact.index.min(), exact.index.max())
     right.set_xlabel(r"noise, $\sigma^2$")
     right.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
     right.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))

@@ -1,5 +1,7 @@
 """Modular addition at a small size: sampled networks against both closures of the theory."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,6 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
+from matplotlib.ticker import MaxNLocator
 
 from grokphase.drawing import ModularTables
 from grokphase.figures import style
@@ -20,6 +23,11 @@ START_NAMES = {"prior": "networks, prior start", "planted": "networks, planted s
 START_COLOURS = {"prior": style.DISTINCT[6], "planted": style.DISTINCT[2]}
 LEAST_COUNT = 10
 """Bins in which fewer modes were counted have no meaningful error bar and are not drawn."""
+
+HIGHEST_ACTION = 26.0
+"""Nats up to which the marginal densities are drawn."""
+CONTOURS = 10.0 ** np.arange(-3, 1)
+"""Densities at which the theory of both operands has a contour."""
 
 
 def draw(tables: ModularTables) -> Figure:
@@ -47,8 +55,8 @@ def _discrepancy(axes: Axes, tables: ModularTables) -> None:
         _points(
             axes, points.index, points["mean"], points["subset_error"], start, _converged(tables)
         )
-    axes.legend(handles=[*closure_handles(), *start_handles(tables)], loc="upper right",
-                fontsize=7, **style.OPAQUE)  # fmt: skip
+    axes.legend(handles=[*closure_handles(), *start_handles(tables)], loc="best",
+                fontsize=7, **style.FRAMED)  # fmt: skip
 
 
 def _difference(axes: Axes, tables: ModularTables) -> None:
@@ -72,7 +80,7 @@ def _difference(axes: Axes, tables: ModularTables) -> None:
         difference = points["mean"] - exact.loc[points.index]
         _points(axes, points.index, difference, points["subset_error"], start, _converged(tables))
         largest = max(largest, float((difference.abs() + points["subset_error"]).max()))
-    axes.set_xlim(exact.index.min(), exact.index.max())
+    style.limit_to_range(axes, exact.index.min(), exact.index.max())
     axes.set_ylim(-2 * largest, 2 * largest)
     axes.set_xlabel(r"noise, $\sigma^2$")
     axes.set_ylabel(r"$a-a_{\mathrm{corrected}}$")
@@ -107,8 +115,9 @@ def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None
     start = "planted" if (tables.eigenvalues["start"] == "planted").any() else "prior"
     rows = tables.branches.query("closure == 'corrected' and average == 'quadrature'")
     exact = rows.set_index("noise")["eigenvalue"]
+    names = style.numbers(noises)
     for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
-        name = rf"$\sigma^2={noise:.3g}$"
+        name = rf"$\sigma^2={names[noise]}$"
         axes.axhline(exact.loc[noise], color=colour, linewidth=0.9, label=name)
         seen = tables.eigenvalues.query("start == @start and noise == @noise")
         axes.errorbar(
@@ -116,7 +125,14 @@ def _eigenvalues(axes: Axes, tables: ModularTables, noises: list[float]) -> None
             marker=START_MARKERS[start], markersize=3, linestyle="none",
         )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_ylim(exact.loc[noises].min() / 10, None)
+    seen = tables.eigenvalues[tables.eigenvalues["start"] == start]
+    drawn = pd.concat([exact.loc[noises], seen["eigenvalue"]])
+    lowest, highest = drawn[drawn > 0].min(), drawn.max()
+    # Room for the legend below.
+    share = 0.04 + 0.06 * math.ceil(len(noises) / 2)
+    axes.set_ylim(lowest * min(0.1, (lowest / highest) ** (share / (1 - share))), None)
+    axes.set_xlim(0.5, tables.parameters.prime // 2 + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("frequency of the target mode, $k$")
     axes.set_ylabel(r"$\lambda_k=\langle\phi_{kk},Q\,\phi_{kk}\rangle$")
     axes.legend(fontsize=7, ncols=2, loc="lower right")
@@ -128,6 +144,8 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
     groups = ["noise", "start", "first_root_power"]
     sampled = tables.histogram.groupby(groups)[["count", "density"]].sum().reset_index()
     width = np.diff(np.unique(sampled["first_root_power"])).min()
+    names = style.numbers(noises)
+    drawn = set()
     for colour, noise in zip(style.ordered_colours(len(noises)), noises, strict=True):
         for closure, line in {"corrected": "-", "as_published": "--"}.items():
             theory = tables.densities[
@@ -135,10 +153,15 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
             ]
             density = theory.groupby("first_root_power")["density"].sum() * width
             with np.errstate(divide="ignore"):
-                axes.plot(density.index, -np.log(density), color=colour, linestyle=line)
+                action = -np.log(density)
+            axes.plot(action.index, action, color=colour, linestyle=line)
+            if (action < HIGHEST_ACTION).any():
+                drawn.add(closure)
         for start, marker in START_MARKERS.items():
             seen = sampled[(sampled["noise"] == noise) & (sampled["start"] == start)]
             seen = seen[seen["count"] >= LEAST_COUNT]
+            if len(seen):
+                drawn.add(start)
             axes.plot(
                 seen["first_root_power"],
                 -np.log(seen["density"] * width),
@@ -147,20 +170,20 @@ def _marginals(axes: Axes, tables: ModularTables, noises: list[float]) -> None:
                 markersize=3,
                 linestyle="none",
             )
-        axes.plot([], [], color=colour, label=rf"$\sigma^2={noise:.3g}$")
-    axes.set_ylim(-3, 26)
+        axes.plot([], [], color=colour, label=rf"$\sigma^2={names[noise]}$")
+    axes.set_ylim(-3, HIGHEST_ACTION)
     axes.set_xlabel(r"root power of a mode, $|w_k|/\sqrt{W}$,  $W=\sqrt{3/\gamma}$")
     axes.set_ylabel(r"$-\log p$  (nats)")
     handles = axes.get_legend_handles_labels()[0]
-    handles += [
-        Line2D([], [], color="0.3", label="corrected"),
-        Line2D([], [], color="0.3", linestyle="--", label="as published"),
-        *(
-            Line2D([], [], color="0.3", marker=marker, linestyle="none", markersize=3,
-                   label=START_NAMES[start])
-            for start, marker in START_MARKERS.items()
-        ),
-    ]  # fmt: skip
+    entries = {
+        "corrected": Line2D([], [], color="0.3", label="corrected"),
+        "as_published": Line2D([], [], color="0.3", linestyle="--", label="as published"),
+    } | {
+        start: Line2D([], [], color="0.3", marker=marker, linestyle="none", markersize=3,
+                      label=START_NAMES[start])
+        for start, marker in START_MARKERS.items()
+    }  # fmt: skip
+    handles += [handle for name, handle in entries.items() if name in drawn]
     axes.legend(handles=handles, fontsize=7, loc="upper left")
     axes.set_title("distribution of one operand's mode power")
 
@@ -174,6 +197,7 @@ def _joint(axes: Axes, tables: ModularTables, noise: float) -> None:
         mean.index, mean.columns, mean.to_numpy().T, norm=LogNorm(1e-3, 1e1), cmap="Greys",
         rasterized=True,
     )  # fmt: skip
+    handles = []
     for closure, colour in CLOSURE_COLOURS.items():
         theory = tables.densities[
             (tables.densities["closure"] == closure) & (tables.densities["noise"] == noise)
@@ -181,22 +205,21 @@ def _joint(axes: Axes, tables: ModularTables, noise: float) -> None:
         table = theory.pivot(
             index="first_root_power", columns="second_root_power", values="density"
         )
-        axes.contour(
-            table.index, table.columns, table.to_numpy().T, levels=10.0 ** np.arange(-3, 1),
-            colors=[colour], linewidths=0.9,
-        )  # fmt: skip
+        if table.to_numpy().max() > CONTOURS[0]:
+            axes.contour(
+                table.index, table.columns, table.to_numpy().T, levels=CONTOURS, colors=[colour],
+                linewidths=0.9,
+            )  # fmt: skip
+            handles.append(Line2D([], [], color=colour, label=closure.replace("_", " ")))
     axes.set_aspect("equal")
     axes.set_xlabel(r"$|w_k|/\sqrt{W}$")
     axes.set_ylabel(r"$|v_k|/\sqrt{W}$")
     colourbar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
     colourbar.set_label("density, networks of both starts")
-    handles = [
-        Line2D([], [], color=colour, label=closure.replace("_", " "))
-        for closure, colour in CLOSURE_COLOURS.items()
-    ]
-    axes.legend(handles=handles, title="theory, one contour a decade", fontsize=7,
-                title_fontsize=7, loc="lower right")  # fmt: skip
-    axes.set_title(rf"both operands, $\sigma^2={noise:.3g}$")
+    if handles:
+        axes.legend(handles=handles, title="theory, one contour a decade", fontsize=7,
+                    title_fontsize=7, loc="upper left")  # fmt: skip
+    axes.set_title(rf"both operands, $\sigma^2={style.number(noise)}$")
 
 
 def measured(tables: ModularTables, observable: str) -> dict[str, pd.DataFrame]:

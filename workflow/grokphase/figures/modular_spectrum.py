@@ -1,7 +1,9 @@
 """Eigenvalues of the kernel Q of modular addition: three levels before the transition."""
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
 
 from grokphase.drawing import ModularTables
@@ -13,10 +15,13 @@ VARIES = ("noise", "prime")
 
 LEVELS = ("(0,0)", "(0,k), (k,0)", "(k,k'), both non-zero")
 
+HALF_BAR = 0.32
+"""Half the width of a level's bar; the distance of two moduli is 1."""
+
 
 def draw(tables: ModularTables) -> Figure:
     """Left: levels of the prior kernel; right: target modes of a kernel of droplets."""
-    figure, (left, right) = subplots(1, 2, figsize=(8.6, 3.7), width_ratios=(1, 1.15))
+    figure, (left, right) = subplots(1, 2, figsize=(8.6, 4.3), width_ratios=(1, 1.15))
     _levels(left, tables)
     _target_modes(right, tables)
     return figure
@@ -26,20 +31,22 @@ def _levels(axes: Axes, tables: ModularTables) -> None:
     prior = tables.spectrum.query("kernel == 'prior'")
     primes = [int(p) for p in sorted(prior["prime"].unique())]
     exact = prior[prior["method"] == "closed_form"].sort_values(["prime", "eigenvalue"])
-    for number, name in enumerate(reversed(LEVELS)):
+    for number in range(len(LEVELS)):
         rows = exact.groupby("prime").nth(number)
-        axes.plot(range(len(rows)), rows["eigenvalue"], color=style.DISTINCT[number], linewidth=0.8)
+        axes.hlines(
+            rows["eigenvalue"], np.arange(len(rows)) - HALF_BAR, np.arange(len(rows)) + HALF_BAR,
+            color=style.DISTINCT[number], linewidth=1.6,
+        )  # fmt: skip
         for place, row in enumerate(rows.itertuples()):
-            above = number == 2
             axes.annotate(
                 f"×{row.multiplicity}",
-                (place, row.eigenvalue),
-                xytext=(0, 6 if above else -12),
+                (place + HALF_BAR, row.eigenvalue),
+                xytext=(0, 2),
                 textcoords="offset points",
-                ha="center",
+                ha="right",
+                va="bottom",
                 fontsize=7,
             )
-        axes.plot([], [], color=style.DISTINCT[number], marker=style.MARKERS[number], label=name)
     for place, prime in enumerate(primes):
         found = prior[(prior["method"] == "diagonalised") & (prior["prime"] == prime)]
         for number, value in enumerate(sorted(found["eigenvalue"])):
@@ -48,13 +55,24 @@ def _levels(axes: Axes, tables: ModularTables) -> None:
                 linestyle="none",
             )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_ylim(2, 4 * exact["eigenvalue"].max())
+    axes.set_ylim(exact["eigenvalue"].min() / 2, 2 * exact["eigenvalue"].max())
+    axes.set_xlim(-0.6, len(primes) - 0.4)
     axes.set_xticks(range(len(primes)), [str(p) for p in primes])
     axes.set_xlabel("modulus, $P$")
     axes.set_ylabel(r"eigenvalue of $Q/\sigma_a^2$")
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper left", title="modes (multiplicity ×)",
-                title_fontsize=8)  # fmt: skip
+    diagonalised = (prior["method"] == "diagonalised").any()
+    handles = [
+        Line2D([], [], color=style.DISTINCT[number], linewidth=1.6, label=name,
+               marker=style.MARKERS[number] if diagonalised else "")
+        for number, name in enumerate(reversed(LEVELS))
+    ][::-1]  # fmt: skip
+    handles.append(Line2D([], [], color="0.3", linewidth=1.6, label="bar: closed form"))
+    if diagonalised:
+        handles.append(
+            Line2D([], [], color="0.3", linestyle="none", marker="o", label="marker: diagonalised")
+        )
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2,
+                title="modes (multiplicity ×)", title_fontsize=8)  # fmt: skip
     axes.set_title("(a)  before the transition", loc="left", fontsize=10)
 
 

@@ -1,5 +1,7 @@
-"""What the figures share: fonts, colours, markers, and the marking of points not converged."""
+"""What the figures share: fonts, colours, markers, numbers, and marks of points not converged."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -32,8 +34,8 @@ SETTINGS: dict[Any, Any] = {
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with every kind of colour vision and in grey."""
 
-OPAQUE: dict[str, Any] = {"frameon": True, "framealpha": 1, "edgecolor": "none"}
-"""Options of a legend that hides the lines behind it."""
+FRAMED: dict[str, Any] = {"frameon": True, "framealpha": 0.75, "edgecolor": "none"}
+"""Options of a legend that is readable over lines it cannot avoid, and leaves them visible."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -48,6 +50,39 @@ def looks(count: int) -> list[tuple[Any, str]]:
     """A colour and a marker for each of several series, no two alike among the first 49."""
     one_each, sizes = len(DISTINCT), len(MARKERS)
     return [(DISTINCT[i % one_each], MARKERS[(i + i // one_each) % sizes]) for i in range(count)]
+
+
+def number(value: float, digits: int = 6) -> str:
+    r"""TeX of a number to `digits` significant digits: 0.24, 1300, 9\times10^{-5}."""
+    if not math.isfinite(value):
+        return str(value)
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if -4 < int(exponent) < 5:
+        places = max(digits - 1 - int(exponent), 0)
+        return _shortest(f"{float(f'{mantissa}e{exponent}'):.{places}f}")
+    power = rf"10^{{{int(exponent)}}}"
+    mantissa = _shortest(mantissa)
+    return power if mantissa == "1" else rf"{mantissa}\times{power}"
+
+
+def _shortest(decimal: str) -> str:
+    return decimal.rstrip("0").rstrip(".") if "." in decimal else decimal
+
+
+def numbers(values: Iterable[float], digits: int = 6) -> dict[float, str]:
+    """`number` of each value, with more digits if two that differ would look alike."""
+    values = list(dict.fromkeys(values))
+    for more in range(digits, 18):
+        labels = {value: number(value, more) for value in values}
+        if len(set(labels.values())) == len(values):
+            break
+    return labels
+
+
+def limit_to_range(axes: Axes, lowest: float, highest: float) -> None:
+    """Limit the x axis to a range and as much more as markers at its ends need."""
+    margin = 0.02 * (highest - lowest)
+    axes.set_xlim(lowest - margin, highest + margin)
 
 
 def metadata(kind: str) -> dict[str, None]:
