@@ -154,7 +154,8 @@ def mode_action(
 def saddles(interaction: ArrayLike, decay: float) -> Saddles:
     """Saddles A = B = W_-+ = (u a^2 -+ sqrt(u^2 a^4 - gamma))/gamma; NaN below the spinodal."""
     strength = np.asarray(interaction, float)
-    square = strength**2 - decay
+    spinodal = np.sqrt(decay)
+    square = (strength - spinodal) * (strength + spinodal)
     root = np.sqrt(np.where(square >= 0, square, np.nan))
     side = (strength + root) / decay
     return Saddles(barrier=1 / (decay * side), side=side)

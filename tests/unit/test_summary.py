@@ -1,0 +1,110 @@
+"""The summary stage: the worst diagnostics of every point on one page."""
+
+import math
+
+import pyarrow as pa
+import pytest
+from grokphase.errors import GrokphaseError
+from grokphase.specifications.aggregation import FEWEST_DRAWS_OF_A_CHAIN
+from grokphase.specifications.summary import SummarySpecification
+from grokphase.storage import read_table, write_table
+from grokphase.summary import summarise
+from grokphase.tables.aggregates import diagnostics
+from grokphase.tables.observables import OBSERVABLES
+
+NAMES = OBSERVABLES["teacher_student"]
+SCHEMA = diagnostics(NAMES)
+CLEAN = {
+    "rhat": 1.001,
+    "nested_rhat": 1.002,
+    "start_difference": 0.1,
+    "adjusted_start_difference": 0.2,
+    "drift": 0.3,
+    "ess_bulk": 900.0,
+    "ess_tail": 800.0,
+    "mcse": 0.01,
+}
+
+
+def row(point, draws=100, converged=True, **changes):
+    """One point, all of whose observables are clean but for changes such as rhat={2: 1.5}."""
+    values = {"point": point, "networks": 4, "draws": draws, "acceptance": 0.876}
+    values |= {"sweep_acceptance": None, "converged": converged}
+    values["problems"] = "" if converged else "starts differ"
+    for diagnostic, clean in CLEAN.items():
+        for number, name in enumerate(NAMES):
+            values[f"{diagnostic}_{name}"] = changes.get(diagnostic, {}).get(number, clean)
+    return values
+
+
+def summary(folder, rows, points=None):
+    """Lines of the page of these points."""
+    files = []
+    for number, one in enumerate(rows):
+        files.append(folder / f"{number}.parquet")
+        write_table(files[-1], pa.Table.from_pylist([one], schema=SCHEMA), {})
+    specification = SummarySpecification(
+        experiment="e", model="teacher_student", points=points or [one["point"] for one in rows]
+    )
+    summarise(specification, files, folder / "all.parquet", folder / "page.md")
+    return (folder / "page.md").read_text().splitlines()
+
+
+def test_the_worst_value_of_every_diagnostic_is_listed(tmp_path):
+    """Largest R-hat, differences of either sign, fewest effective draws; not what is unknown."""
+    nan = math.nan
+    worst = row(
+        "noise~0.1",
+        nested_rhat={0: nan, 3: 1.1},
+        start_difference={1: -4.0, 2: 3.0, 4: nan},
+        adjusted_start_difference={2: -5.0},
+        drift={0: nan, 5: -6.0, 6: 2.0},
+        rhat={6: 1.2},
+        ess_bulk={0: nan, 1: 70.0},
+        ess_tail={3: 60.0},
+    )
+    lines = summary(tmp_path, [worst])
+    [header] = [line for line in lines if line.startswith("| point")]
+    [found] = [line for line in lines if line.startswith("| noise~0.1")]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (header, found)]
+    assert dict(zip(*cells, strict=True)) == {
+        "point": "noise~0.1",
+        "acceptance": "0.88",
+        "nested R-hat": "1.100",
+        "starts differ": "-4.0",
+        "adjusted": "-5.0",
+        "drift": "-6.0",
+        "R-hat": "1.200",
+        "bulk ESS": "70",
+        "tail ESS": "60",
+        "problems": "",
+    }
+
+
+def test_what_no_observable_has_is_listed_as_unknown(tmp_path):
+    unknown = dict.fromkeys(range(len(NAMES)), math.nan)
+    [*_, found] = summary(tmp_path, [row("a", drift=unknown, ess_tail=unknown)])
+    assert found == "| a | 0.88 | 1.002 | +0.1 | +0.2 | +nan | 1.001 | 900 | nan |  |"
+
+
+def test_points_that_have_not_converged_are_counted_and_warned_of(tmp_path, caplog):
+    lines = summary(tmp_path, [row("a"), row("b", converged=False), row("c")])
+    assert "2 of 3 points converged. Worst over the observables:" in lines
+    assert [line.split("|")[-2].strip() for line in lines[-3:]] == ["", "starts differ", ""]
+    assert caplog.messages == ["b is NOT CONVERGED: starts differ"]
+    table = read_table(tmp_path / "all.parquet", SCHEMA)
+    assert table["point"].to_pylist() == ["a", "b", "c"]
+    assert table["converged"].to_pylist() == [True, False, True]
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_effective_draws_that_are_only_a_bound_are_said_to_be(tmp_path, less):
+    """Where any one point has fewer draws than their autocorrelation needs."""
+    lines = summary(tmp_path, [row("a"), row("b", draws=FEWEST_DRAWS_OF_A_CHAIN - less)])
+    assert lines[-1].startswith("Effective sample sizes") == bool(less)
+
+
+def test_points_in_another_order_are_refused(tmp_path):
+    with pytest.raises(GrokphaseError, match=r"0\.parquet is of a, not of b"):
+        summary(tmp_path, [row("a"), row("b")], points=["b", "a"])
+    assert not (tmp_path / "page.md").exists()
