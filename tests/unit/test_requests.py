@@ -1,5 +1,6 @@
 """Requests and estimates: how they add up from their parts."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from grokphase import estimation, resources
 from grokphase.config import load_config
 from grokphase.estimation import Job, Profile
 from grokphase.resources import Resources, Slowness
+from grokphase.sampling import ensemble, kernels
 
 ROOT = Path(__file__).parents[2]
 
@@ -312,3 +314,22 @@ def test_what_remains_is_expected_of_all_that_is_not_done(tmp_path, monkeypatch)
 def test_no_worker_is_left_out_of_the_makespan():
     assert estimation.makespan([2.0, 2.0, 2.0], sys.maxsize) == 2
     assert estimation.makespan([2.0], 0) == 2
+
+
+@pytest.mark.parametrize("scale", ["paper", "quick"])
+def test_the_estimate_knows_which_programs_are_compiled_thoroughly(scale, monkeypatch):
+    """The extra seconds of compilation are for experiments whose sampler asks for it."""
+    monkeypatch.setattr(resources, "multiplies_bfloat16", lambda: False)
+    config = load_config(ROOT / "config.yaml", scale)
+    for name, experiment in config.experiments.items():
+        for point in experiment.points() if experiment.trains else ():
+            one = config.training(name, point)
+            moves = importlib.import_module(f"grokphase.models.{one.model}_moves")
+            settings = kernels.settings(one.kernel)
+            gradients = settings.gradients(one.unadjusted_steps / one.steps_in_all)
+            per_step = moves.work_per_step(one, one.parameters, gradients)
+            work = per_step * one.steps_in_all * len(one.networks.starts())
+            short = resources.COMPILATION
+            short += resources.COMPILATION_OF_SWEEPS if one.neuron_sweeps else 0
+            long = resources.compilation(one) > 1.01 * short
+            assert long == (work >= ensemble.SHORT_WORK), point

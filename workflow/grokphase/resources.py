@@ -55,7 +55,7 @@ COMPILATION_FOR_LONG_WORK = 1.6
 """How many times as long that takes where networks take long and compilation is thorough; see
 grokphase.sampling.ensemble.compiler_options."""
 
-SHORT_SECONDS = 1.5
+SHORT_SECONDS = 1.45
 """Seconds, about, up to which the networks of a dataset do not."""
 
 TRAINING_MEMORY = 430.0
