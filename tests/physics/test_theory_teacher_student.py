@@ -817,6 +817,18 @@ def test_finite_size_theory_approaches_the_limit():
     assert large[1] < 2e-3
 
 
+def test_a_fixed_threshold_does_not_give_the_transition_of_the_limit():
+    """The side mass falls as 1/sqrt(beta): tau = 0.01 is crossed ever later, and then not at all."""
+    limiting = float(limit.limit_transition(PAPER).noise)
+    found = [
+        phases.transition_noise(scaled(beta), -0.3, noise_range=(0.05, 0.3), scan_points=60)
+        for beta in (1, 4, 9)
+    ]
+    assert [one.noise < limiting for one in found[:2]] == [True, True]
+    assert found[1].noise < found[0].noise - 0.01
+    assert found[2].result == TransitionResult.NOT_REACHED
+
+
 def test_side_mass_past_the_transition_falls_with_the_square_root_of_the_scale():
     masses = []
     for beta in (100, 400):
