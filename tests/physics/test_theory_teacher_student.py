@@ -818,7 +818,7 @@ def test_finite_size_theory_approaches_the_limit():
 
 
 def test_a_fixed_threshold_does_not_give_the_transition_of_the_limit():
-    """The side mass falls as 1/sqrt(beta): tau = 0.01 is crossed ever later, and then not at all."""
+    """The side mass falls as 1/sqrt(beta): tau = 0.01 is crossed ever later, then not at all."""
     limiting = float(limit.limit_transition(PAPER).noise)
     found = [
         phases.transition_noise(scaled(beta), -0.3, noise_range=(0.05, 0.3), scan_points=60)
