@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from grokphase import resources
+from grokphase import machine, resources
 from grokphase.models import collapsed_readout, mode_sweep, modular_addition, neuron_sweep, umbrella
 from grokphase.models import teacher_student as model
 from grokphase.parameters import ModularAddition, TeacherStudent
@@ -156,12 +156,14 @@ def main() -> None:
             for part in parts():
                 timed(part.run)
     cores = len(os.sched_getaffinity(0))
+    slowness = machine.slowness(2).work
     command = [sys.executable, __file__, "--beside"]
     beside = subprocess.Popen(command) if cores > 1 else None
     print("# Parts of training jobs\n")
     print(
         f"Written by `python benchmarks/components.py`: {platform.machine()}, {cores} cores, JAX "
-        f"{jax.__version__}, {datetime.date.today()}.\n"
+        f"{jax.__version__}, {datetime.date.today()}; {slowness:.2f} times as slow as the machine "
+        "that the constants are of.\n"
     )
     print("| part | size | ms | expected | used/expected |\n|---|---|---|---|---|")
     try:

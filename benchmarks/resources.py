@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from grokphase import machine, resources
 from grokphase.config import load_config
 from grokphase.layout import range_name
+from grokphase.processor import multiplies_bfloat16
 from grokphase.specifications.training import TrainingSpecification
 
 ROOT = Path(__file__).parents[1]
@@ -42,33 +43,33 @@ SIZES = [
         TEACHER_STUDENT,
         "quick",
         {"input_dim": 20, "width": 40, "train_size": 150},
-        {"draws": 27000},
+        {"draws": 16000},
         4,
     ),
     (
         TEACHER_STUDENT,
         "quick",
         {"input_dim": 80, "width": 200, "train_size": 1200},
-        {"draws": 1450},
+        {"draws": 800},
         6,
     ),
     (
         TEACHER_STUDENT,
         "paper",
         {"input_dim": 100, "width": 400, "train_size": 2000},
-        {"draws": 1180},
+        {"draws": 500},
         2,
     ),
     (
         TEACHER_STUDENT,
         "paper",
         {"input_dim": 200, "width": 1000, "train_size": 4000},
-        {"burn_in": 0, "draws": 250, "metropolis": False, "force_precision": "float32"},
+        {"burn_in": 0, "draws": 150, "metropolis": False, "force_precision": "float32"},
         1,
     ),
     (SMALL, "quick", {"prime": 17, "width": 120}, {"draws": 1100}, 2),
-    (SMALL, "quick", {"prime": 31, "width": 300}, {"draws": 150}, 1),
-    (SMALL, "paper", {"prime": 19, "width": 800}, {"burn_in": 10, "draws": 220}, 1),
+    (SMALL, "quick", {"prime": 31, "width": 300}, {"draws": 110}, 1),
+    (SMALL, "paper", {"prime": 13, "width": 800}, {"burn_in": 10, "draws": 600}, 1),
 ]
 
 COLUMNS = (
@@ -158,8 +159,9 @@ def main() -> None:
     print(
         f"Written by `python benchmarks/resources.py`, {AT_A_TIME} jobs at a time: seconds and "
         "peak memory (MiB) beside what the model expects and what a job asks for, on a machine "
-        f"{slowness.work:.2f} times as slow as the one that the constants were measured on. What "
-        "is expected takes that into account, as requests on a cluster do.\n"
+        f"{slowness.work:.2f} times as slow as the one that the constants were measured on, "
+        f"{'with' if multiplies_bfloat16() else 'without'} products in bfloat16. What is expected "
+        "takes that into account, as requests on a cluster do.\n"
     )
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     with ThreadPool(AT_A_TIME) as pool:

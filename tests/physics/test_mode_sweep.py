@@ -34,8 +34,8 @@ def parts(seed, parameters, train_fraction=1.0):
     mask = generator.random((parameters.prime,) * 2) < train_fraction
     data = model.Data(jnp.float32(parameters.noise), jnp.asarray(mask))
     basis = mode_sweep.fourier_basis(parameters.prime)
-    first, second = generator.standard_normal((2, parameters.width, parameters.prime)) @ basis.T
-    return data, jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32)
+    weights = generator.standard_normal((parameters.width, 2, parameters.prime))
+    return data, jnp.asarray(weights @ basis.T, jnp.float32)
 
 
 @pytest.mark.parametrize("prime", [3, 6, 7])
@@ -79,42 +79,42 @@ def test_the_collapsed_density_is_that_of_dense_linear_algebra(train_fraction):
     parameters = ModularAddition(
         prime=7, width=6, readout_variance=1e-3, sextic_decay=1.0, noise=1e-2
     )
-    data, first, second = parts(1, parameters, train_fraction)
+    data, coefficients = parts(1, parameters, train_fraction)
     frequency, visited = 2, 3
     rows = slice(2 * frequency - 1, 2 * frequency + 1)
     variance = parameters.readout_variance / parameters.width
-    others = mode_sweep.all_neurons(first, second, parameters, data)
-    phi = mode_sweep.features(first[visited], second[visited])
+    others = mode_sweep.all_neurons(coefficients, parameters, data)
+    phi = mode_sweep.features(coefficients[visited])
     others = mode_sweep.add_neuron(others, phi, -variance)
     neuron = mode_sweep.Neuron(
-        first[visited], second[visited], phi @ others.inverse @ phi, phi @ others.fitted
+        coefficients[visited], phi @ others.inverse @ phi, phi @ others.fitted
     )
-    modes = 2 * np.random.default_rng(2).standard_normal((8, 2, 2))
-    found = mode_sweep.collapse(jnp.asarray(modes), frequency, neuron, others, parameters)
+    modes = jnp.asarray(2 * np.random.default_rng(2).standard_normal((2, 2, 8)))
+    changes = mode_sweep.monomials(modes, coefficients[visited, :, rows])
+    found = mode_sweep.collapse(changes, frequency, neuron, others, parameters)
+    log_density = found.log_likelihood + mode_sweep.log_prior(modes, parameters)
     basis = mode_sweep.fourier_basis(7).astype(float)
-    w, v = np.repeat(np.stack([first, second]).astype(float)[:, None], len(modes), axis=1)
-    w[:, visited, rows], v[:, visited, rows] = modes[:, 0], modes[:, 1]
+    w, v = np.repeat(np.asarray(coefficients, float).swapaxes(0, 1)[:, None], 8, axis=1)
+    w[:, visited, rows], v[:, visited, rows] = np.moveaxis(modes, 2, 1)
     expected = log_marginal(w @ basis, v @ basis, data, parameters)[0]
     expected = expected - (w**2 + v**2).sum(axis=(1, 2)) / 2
     assert np.ptp(expected) > 10
-    difference = np.asarray(found.log_density) - expected
+    difference = np.asarray(log_density) - expected
     np.testing.assert_allclose(difference - difference[0], 0, atol=2e-3)
 
 
 def test_replacing_every_neuron_loses_no_precision():
-    data, first, second = parts(3, SMALL)
-    _, new_first, new_second = parts(4, SMALL)
+    data, old = parts(3, SMALL)
+    _, new = parts(4, SMALL)
     variance = SMALL.readout_variance / SMALL.width
 
     def replace(others, pair):
-        old, new = (mode_sweep.features(*weights) for weights in pair)
-        others = mode_sweep.add_neuron(others, old, -variance)
-        return mode_sweep.add_neuron(others, new, variance), None
+        others = mode_sweep.add_neuron(others, mode_sweep.features(pair[0]), -variance)
+        return mode_sweep.add_neuron(others, mode_sweep.features(pair[1]), variance), None
 
-    start = mode_sweep.all_neurons(first, second, SMALL, data)
-    pairs = ((first, second), (new_first, new_second))
-    others, _ = jax.lax.scan(replace, start, pairs)
-    exact = mode_sweep.all_neurons(new_first, new_second, SMALL, data)
+    start = mode_sweep.all_neurons(old, SMALL, data)
+    others, _ = jax.lax.scan(replace, start, (old, new))
+    exact = mode_sweep.all_neurons(new, SMALL, data)
     for one, two in zip(others, exact, strict=True):
         assert float(jnp.abs(one - two).max()) < 2e-5 * float(jnp.abs(two).max())
 
@@ -123,11 +123,12 @@ def test_the_density_of_the_proposal_is_that_of_its_draws():
     """E_g[h/g] = 1 for densities h: the prior of a mode, and one of droplets around a phase.
 
     5 standard errors of 200 000 draws (false alarm < 1e-6 each)."""
-    modes = mode_sweep.propose(jax.random.key(1), (200_000,), SMALL)
-    log_density = np.asarray(mode_sweep.log_proposal(modes, SMALL), float)
+    modes = mode_sweep.propose(jax.random.key(1), (3125,), SMALL)
+    log_density = np.asarray(mode_sweep.log_proposal(modes, SMALL), float).ravel()
+    modes = np.moveaxis(np.asarray(modes, float), 3, 1).reshape(-1, 2, 2)
     radius = mode_sweep.droplet_radius(SMALL)
     for centre, width in ((0.0, 1.0), (radius, 0.1 * radius)):
-        offset = (np.asarray(modes, float) - [centre, 0.0]) / width
+        offset = (modes - [centre, 0.0]) / width
         log_h = -(offset**2).sum(axis=(1, 2)) / 2 - 2 * np.log(2 * np.pi * width**2)
         ratio = np.exp(log_h - log_density)
         assert ratio.mean() == pytest.approx(1, abs=5 * ratio.std() / np.sqrt(len(ratio)))

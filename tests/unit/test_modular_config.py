@@ -104,7 +104,9 @@ def test_held_out_training_that_does_not_fit_names_the_size():
 
 def test_sweeps_that_do_not_fit_are_refused():
     assert load(TRAINED, sampler__neuron_sweeps=1)
-    with pytest.raises(GrokphaseError, match=r"neuron_sweeps needs .* GiB at prime=401; this mach"):
+    with pytest.raises(
+        GrokphaseError, match=r"neuron_sweeps needs .* GiB at prime=401, width=.*; this mach"
+    ):
         load(TRAINED, sampler__neuron_sweeps=1, parameters__prime=401)
 
 

@@ -82,7 +82,7 @@ SECONDS_PER_PROFILE_ACTIVATION = 2.4e-9
 
 BFLOAT16_SHARE = 0.53
 """Time of a gradient with products in bfloat16 over that of one in float32, on a processor that has
-such products."""
+such products: 0.58, 0.51, 0.57, 0.61 and 0.48 at d = 50, 80, 100, 150, 200 on Zen 4."""
 
 POTENTIAL_SHARE = 0.5
 """Time of the potential alone over that of a gradient in float32."""
@@ -93,9 +93,11 @@ OPERATIONS_PER_SECOND = 2.5e10
 COLLAPSED_OPERATIONS_PER_SECOND = 6.5e10
 """The same with the readouts integrated out, which is nearly all matrix products."""
 
-SWEEP_OPERATIONS_PER_SECOND = 1.3e10
-"""Speed of a sweep over Fourier modes at P = 17; it grows like P^0.4 with the size of the matrices
-(P = 17 to 31, N = 125 to 800)."""
+SECONDS_PER_MODE = 1.3e-5
+"""Processor time of a mode in a sweep over Fourier modes beside its operations."""
+
+SWEEP_OPERATIONS_PER_SECOND = 2.6e10
+"""Speed of those (both at P = 5 to 31, N = 125 to 800)."""
 
 INVERSION_OPERATIONS_PER_SECOND = 6.5e10
 """Speed of the inversion at the beginning of such a sweep, whose matrices are large."""
@@ -186,8 +188,9 @@ def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
         of_activations = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
         return Resources(of_activations + parameters.width * SECONDS_PER_NEURON, 0.0)
     cost, inversion = sweep_cost(parameters), inversion_operations(parameters.prime)
-    speed = SWEEP_OPERATIONS_PER_SECOND * (parameters.prime / 17) ** 0.4
-    seconds = (cost.operations - inversion) / speed + inversion / INVERSION_OPERATIONS_PER_SECOND
+    seconds = inversion / INVERSION_OPERATIONS_PER_SECOND
+    seconds += (cost.operations - inversion) / SWEEP_OPERATIONS_PER_SECOND
+    seconds += parameters.width * (parameters.prime - 1) / 2 * SECONDS_PER_MODE
     return Resources(seconds, cost.bytes / 2**20)
 
 

@@ -447,8 +447,9 @@ def _size_problems(
     need = sweep_cost(point).bytes
     if sampler and sampler.neuron_sweeps and need > available:
         problems.append(
-            f"sampler.neuron_sweeps needs {need / 2**30:.3g} GiB at prime={point.prime}; this "
-            f"machine has {available / 2**30:.2f} GiB: set it to 0, or reduce prime"
+            f"sampler.neuron_sweeps needs {need / 2**30:.3g} GiB at prime={point.prime}, "
+            f"width={point.width}; this machine has {available / 2**30:.2f} GiB: set it to 0, or "
+            "reduce prime or width"
         )
     if planted.waves > point.prime // 2:
         problems.append(

@@ -21,7 +21,8 @@ leaves the posterior invariant whatever g. At the end all readouts are drawn fro
 
 Pairs are indexed by Fourier modes of both operands, in which a change of w_k and v_k touches 6 P of
 the P^2 components of phi. A sweep costs about N (4 P^4 + P (3 P^3 + 18 P^2 CANDIDATES))
-multiply-adds and holds P^4 numbers.
+multiply-adds and holds P^4 numbers. At P = 17 it is bound by the number of the compiler's small
+operations, about forty for a mode of a microsecond each.
 
 Sources: choice among independent candidates: Andrieu, Doucet and Holenstein, J. R. Stat. Soc. B 72,
 269 (2010), section 4; Tjelmeland, preprint 4/2004, NTNU Trondheim (2004). Draw of the readouts:
@@ -77,28 +78,30 @@ def fourier_basis(prime: int) -> NDArray[np.float32]:
     return (waves / np.linalg.norm(waves, axis=1, keepdims=True)).astype(np.float32)
 
 
-def features(first: Array, second: Array) -> Array:
-    """phi = (w_n + v_m)^2 on pairs of modes, [..., P^2], from Fourier coefficients [..., P]."""
-    prime = first.shape[-1]
-    table = 2 * first[..., :, None] * second[..., None, :]
-    table = table.at[..., :, 0].add(_square(first)).at[..., 0, :].add(_square(second))
+def features(coefficients: Array) -> Array:
+    """phi = (w_n + v_m)^2 on pairs of modes, [..., P^2], from Fourier coefficients [..., 2, P]."""
+    prime = coefficients.shape[-1]
+    basis = jnp.asarray(fourier_basis(prime))
+    # Of a square, times the sqrt(P) of the constant of the other operand.
+    squares = math.sqrt(prime) * jnp.square(coefficients @ basis) @ basis.T
+    constant = jnp.asarray(np.arange(prime) == 0, coefficients.dtype)
+    first, second = jnp.moveaxis(coefficients, -2, 0)
+    first_square, second_square = jnp.moveaxis(squares, -2, 0)
+    table = (
+        2 * first[..., :, None] * second[..., None, :]
+        + first_square[..., :, None] * constant
+        + second_square[..., None, :] * constant[:, None]
+    )
     return table.reshape(*table.shape[:-2], prime**2)
 
 
-def _square(coefficients: Array) -> Array:
-    """Coefficients of w_n^2, times the sqrt(P) of the constant of the other operand."""
-    prime = coefficients.shape[-1]
-    basis = jnp.asarray(fourier_basis(prime), coefficients.dtype)
-    return math.sqrt(prime) * (coefficients @ basis) ** 2 @ basis.T
-
-
-def all_neurons(first: Array, second: Array, parameters: ModularAddition, data: Data) -> Others:
-    """G and G y of all the neurons with Fourier coefficients [N, P]."""
+def all_neurons(coefficients: Array, parameters: ModularAddition, data: Data) -> Others:
+    """G and G y of all the neurons with Fourier coefficients [N, 2, P]."""
     prime = parameters.prime
     basis = jnp.asarray(fourier_basis(prime))
     both = jnp.kron(basis, basis)
     trained = data.mask.ravel().astype(basis.dtype)
-    phi = (features(first, second) @ both) * trained
+    phi = (features(coefficients) @ both) * trained
     variance = parameters.readout_variance / parameters.width
     kernel = variance * phi.T @ phi + data.noise * jnp.eye(prime**2)
     factor = jax.scipy.linalg.cho_factor(kernel, lower=True)
@@ -117,14 +120,12 @@ def add_neuron(others: Others, phi: Array, variance: float) -> Others:
     )
 
 
-def residual(
-    first: Array, second: Array, others: Others, parameters: ModularAddition, data: Data
-) -> Array:
+def residual(coefficients: Array, others: Others, parameters: ModularAddition, data: Data) -> Array:
     """Relative error of G K = 1 on G y, for the kernel K of all neurons.
 
     Every neuron that is visited is taken out of G and put back, in single precision.
     """
-    phi = features(first, second)
+    phi = features(coefficients)
     fitted = others.fitted
     variance = parameters.readout_variance / parameters.width
     again = others.inverse @ (variance * phi.T @ (phi @ fitted) + data.noise * fitted)
@@ -132,112 +133,145 @@ def residual(
 
 
 class Neuron(NamedTuple):
-    """Fourier coefficients [P] of a neuron, phi^T G phi and phi^T G y_p [P] of its features."""
+    """A neuron's Fourier coefficients [2, P], phi^T G phi and phi^T G y_p [P] of its features."""
 
-    first: Array
-    second: Array
+    coefficients: Array
     power: Array
     field: Array
 
 
 class Candidates(NamedTuple):
-    """log p(w_i, v_i | rest), less a constant, phi^T G phi and phi^T G y_p, [C], [C], [C, P]."""
+    """log p(y | w_i, v_i, rest), less a constant, phi^T G phi and phi^T G y_p; [C], [C], [P, C]."""
 
-    log_density: Array
+    log_likelihood: Array
     power: Array
     field: Array
 
 
-def collapse(
-    modes: Array, frequency: Array, neuron: Neuron, others: Others, parameters: ModularAddition
-) -> Candidates:
-    """A neuron with its mode k at these values, all readouts integrated out.
+def monomials(modes: Array, current: Array) -> Array:
+    """x, y, x x, y y and x y of the changes x of w_k and y of v_k, [..., 16, C].
 
-    modes : [C, 2 (operand), 2], Fourier coefficients 2 k - 1 and 2 k.
+    modes, current : coefficients 2 k - 1 and 2 k, [..., 2 (operand), 2, C] and [..., 2, 2].
     """
-    prime = parameters.prime
+    x, y = jnp.moveaxis(modes - current[..., None], -3, 0)
+    products = [u[..., :, None, :] * v[..., None, :, :] for u, v in ((x, x), (y, y), (x, y))]
+    shape = (*x.shape[:-2], 4, x.shape[-1])
+    return jnp.concatenate([x, y, *(u.reshape(shape) for u in products)], axis=-2)
+
+
+def collapse(
+    changes: Array, frequency: Array, neuron: Neuron, others: Others, parameters: ModularAddition
+) -> Candidates:
+    """A neuron with its mode k changed, all readouts integrated out.
+
+    changes : [16, C], see `monomials`.
+    """
     variance = parameters.readout_variance / parameters.width
-    rows, columns = 2 * frequency - 1 + jnp.arange(2), jnp.arange(prime)
-    touched = jnp.concatenate(
+    derivatives = _derivatives(frequency, neuron.coefficients)
+    inverse = _touched(frequency, others.inverse)
+    linear = derivatives @ (inverse @ features(neuron.coefficients))
+    of_inverse, of_fitted = (
+        derivatives @ _touched(frequency, x) for x in (inverse.T, others.fitted)
+    )
+    forms = jnp.concatenate([of_inverse @ derivatives.T, of_fitted], axis=1)
+    # Transposed in memory: as an option of the product it would take five times as long.
+    products = jax.lax.optimization_barrier(forms.T) @ changes
+    power = neuron.power + jnp.sum(changes * (2 * linear[:, None] + products[:16]), axis=0)
+    field = neuron.field[:, None] + products[16:]
+    log_likelihood = variance / 2 * jnp.sum(jnp.square(field), axis=0) / (
+        1 + variance * power
+    ) - parameters.prime / 2 * jnp.log1p(variance * power)
+    return Candidates(log_likelihood, power, field)
+
+
+def _touched(frequency: Array, components: Array) -> Array:
+    """Of components [P^2, ...] on pairs of modes those of phi that mode k changes, [6 P, ...].
+
+    They have the mode k as first or as second mode ([2, P] and [P, 2]), or the constant as second
+    or as first mode ([P] each).
+    """
+    prime = math.isqrt(len(components))
+    pairs = components.reshape(prime, prime, -1)
+    with_mode = [
+        jax.lax.dynamic_slice_in_dim(pairs, 2 * frequency - 1, 2, axis).reshape(2 * prime, -1)
+        for axis in (0, 1)
+    ]
+    return jnp.concatenate([*with_mode, pairs[:, 0], pairs[0]])
+
+
+@cache
+def _changes_of_squares(prime: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a change x of mode k adds to the squares of `features`, for every k.
+
+    The first order in x is x_i (linear_i @ coefficients), linear [K, 2, P, P], the second
+    x_i x_j quadratic_ij, quadratic [K, 4, P].
+    """
+    basis = fourier_basis(prime).astype(np.float64)
+    waves = basis[1 : 1 + 2 * ((prime - 1) // 2)].reshape(-1, 2, prime)
+    linear = 2 * math.sqrt(prime) * np.einsum("an,kin,bn->kiab", basis, waves, basis)
+    quadratic = math.sqrt(prime) * np.einsum("an,kin,kjn->kija", basis, waves, waves)
+    return linear.astype(np.float32), quadratic.reshape(-1, 4, prime).astype(np.float32)
+
+
+def _derivatives(frequency: Array, coefficients: Array) -> Array:
+    """Change of phi for each of the `monomials`, in the components of `_touched`, [16, 6 P]."""
+    prime = coefficients.shape[-1]
+    linear, quadratic = (jnp.asarray(x)[frequency - 1] for x in _changes_of_squares(prime))
+    # One operand at a time: a product with both, of two columns, would take ten times as long.
+    of_squares = [linear @ operand for operand in coefficients]
+    unit = jnp.eye(2)
+    first, second = 2 * coefficients
+    is_mode = jax.nn.one_hot(2 * frequency - 1 + jnp.arange(2), prime)
+
+    def at(before: int, values: Array) -> Array:
+        values = values.reshape(-1, values.size // len(values))
+        after = 6 * prime - before * prime - values.shape[1]
+        return jnp.pad(values, ((0, 0), (before * prime, after)))
+
+    return jnp.concatenate(
         [
-            (rows[:, None] * prime + columns).ravel(),
-            (rows[:, None] + columns * prime).ravel(),
-            columns * prime,
-            columns,
+            at(0, unit[:, :, None] * second) + at(4, of_squares[0]),
+            at(2, unit[:, None, :] * first[:, None]) + at(5, of_squares[1]),
+            at(4, quadratic),
+            at(5, quadratic),
+            at(0, (2 * unit[:, None, :, None] * is_mode[:, None]).reshape(4, 2 * prime)),
         ]
     )
-    derivatives = _derivatives(rows, neuron)
-    phi = features(neuron.first, neuron.second)
-    inverse = others.inverse[touched]
-    linear = derivatives @ (inverse @ phi)
-    quadratic = derivatives @ inverse[:, touched] @ derivatives.T
-    fitted = derivatives @ others.fitted[touched]
 
-    first, second = modes[:, 0] - neuron.first[rows], modes[:, 1] - neuron.second[rows]
-    pairs = ((first, first), (second, second), (first, second))
-    products = [(x[:, :, None] * y[:, None, :]).reshape(-1, 4) for x, y in pairs]
-    monomials = jnp.concatenate([first, second, *products], axis=1)
-    power = neuron.power + jnp.sum(monomials * (2 * linear + monomials @ quadratic), axis=1)
-    field = neuron.field + monomials @ fitted
-    squares = jnp.sum(modes**2, axis=2)
+
+def log_prior(modes: Array, parameters: ModularAddition) -> Array:
+    """Log prior, with its decay Gamma, of modes [..., 2 (operand), 2, C], less a constant."""
+    prime = parameters.prime
+    squares = jnp.sum(jnp.square(modes), axis=-2)
     decay = prime * parameters.sextic_decay / 3 * (squares / (2 * prime)) ** 3
-    log_density = (
-        variance / 2 * jnp.sum(field**2, axis=1) / (1 + variance * power)
-        - prime / 2 * jnp.log1p(variance * power)
-        - jnp.sum(squares / 2 + decay, axis=1)
-    )
-    return Candidates(log_density, power, field)
-
-
-def _derivatives(rows: Array, neuron: Neuron) -> Array:
-    """Coefficients of the change of phi, as a polynomial of those of w_k and v_k, [16, 6 P].
-
-    The monomials are x, y, x x, y y and x y, of the two components of the changes x of the first
-    and y of the second operand. The components of phi are those with first mode in `rows`, with
-    second mode in `rows`, with the constant as second and with the constant as first mode.
-    """
-    prime = len(neuron.first)
-    basis = jnp.asarray(fourier_basis(prime), neuron.first.dtype)
-    waves = basis[rows]
-
-    def of_one_operand(values: Array) -> Array:
-        return math.sqrt(prime) * values @ basis.T
-
-    table = jnp.zeros((16, 6, prime))
-    for i in range(2):
-        table = table.at[i, i].set(2 * neuron.second).at[2 + i, 2 + i].set(2 * neuron.first)
-        table = table.at[12 + 2 * i : 14 + 2 * i, i].set(2 * jax.nn.one_hot(rows, prime))
-    products = of_one_operand((waves[:, None] * waves).reshape(4, prime))
-    table = table.at[:2, 4].set(of_one_operand(2 * waves * (neuron.first @ basis)))
-    table = table.at[2:4, 5].set(of_one_operand(2 * waves * (neuron.second @ basis)))
-    return table.at[4:8, 4].set(products).at[8:12, 5].set(products).reshape(16, 6 * prime)
+    return -jnp.sum(squares / 2 + decay, axis=-2)
 
 
 def log_proposal(modes: Array, parameters: ModularAddition) -> Array:
-    """log g of modes [..., 2 (operand), 2]: half N(0, 1), half droplets of uniform phase.
+    """log g of modes [..., 2 (operand), 2, C]: half N(0, 1), half droplets of uniform phase.
 
     The radius r of a droplet in the plane is |x|, x ~ N(r_0, (DROPLET_WIDTH r_0)^2).
     """
     centre = droplet_radius(parameters)
     width = DROPLET_WIDTH * centre
-    square = jnp.sum(modes**2, axis=-1)
+    square = jnp.sum(jnp.square(modes), axis=-2)
     radius = jnp.sqrt(square)
     folded = jnp.logaddexp(
         -(((radius - centre) / width) ** 2) / 2, -(((radius + centre) / width) ** 2) / 2
     )
     droplet = folded - jnp.log(radius) - math.log(width * (2 * math.pi) ** 1.5)
     free = -square / 2 - math.log(2 * math.pi)
-    return jnp.logaddexp(free.sum(axis=-1), droplet.sum(axis=-1)) - math.log(2)
+    return jnp.logaddexp(free.sum(axis=-2), droplet.sum(axis=-2)) - math.log(2)
 
 
 def propose(key: Array, shape: tuple[int, ...], parameters: ModularAddition) -> Array:
-    """Independent draws from g, [*shape, 2 (operand), 2]."""
+    """CANDIDATES independent draws from g for each of `shape`, [*shape, 2 (operand), 2, C]."""
     normal_key, kind_key = jax.random.split(key)
-    normal = jax.random.normal(normal_key, (*shape, 2, 3))
-    free, spread = normal[..., :2], 1 + DROPLET_WIDTH * normal[..., 2:]
-    direction = free / jnp.linalg.norm(free, axis=-1, keepdims=True)
+    normal = jax.random.normal(normal_key, (*shape, 2, 3, CANDIDATES))
+    free, spread = normal[..., :2, :], 1 + DROPLET_WIDTH * normal[..., 2:, :]
+    direction = free / jnp.linalg.norm(free, axis=-2, keepdims=True)
     droplet = droplet_radius(parameters) * spread * direction
-    is_droplet = jax.random.bernoulli(kind_key, shape=(*shape, 1, 1))
+    is_droplet = jax.random.bernoulli(kind_key, shape=(*shape, 1, 1, CANDIDATES))
     return jnp.where(is_droplet, droplet, free)
 
 
@@ -247,14 +281,14 @@ def droplet_radius(parameters: ModularAddition) -> float:
 
 
 def draw_readouts(
-    key: Array, first: Array, second: Array, others: Others, parameters: ModularAddition, data: Data
+    key: Array, coefficients: Array, others: Others, parameters: ModularAddition, data: Data
 ) -> Array:
     """Whitened readouts from their Gaussian posterior given all input weights, [N, P].
 
     others : G and G y of all neurons.
     """
     prime = parameters.prime
-    phi = features(first, second) * (parameters.readout_variance / parameters.width) ** 0.5
+    phi = features(coefficients) * (parameters.readout_variance / parameters.width) ** 0.5
     normal = jax.random.normal(key, (parameters.width + prime**2, prime))
     prior, noise = normal[: parameters.width], jnp.sqrt(data.noise) * normal[parameters.width :]
     return prior + phi @ (others.fitted - others.inverse @ (phi.T @ prior + noise))
@@ -269,57 +303,52 @@ def sweep(key: Array, position: ModularNetwork, parameters: ModularAddition, dat
     frequencies = (prime - 1) // 2
     variance = parameters.readout_variance / parameters.width
     basis = jnp.asarray(fourier_basis(prime))
-    first, second = position.first @ basis.T, position.second @ basis.T
+    coefficients = jnp.stack([position.first, position.second], axis=1) @ basis.T
+    sums = jnp.triu(jnp.ones((CANDIDATES + 1, CANDIDATES + 1)))
 
     def visit(others: Others, one: tuple[Array, ...]) -> tuple[Others, Any]:
-        first, second, *of_modes = one
-        phi = features(first, second)
+        coefficients, order, modes, log_ratio, uniform = one
+        phi = features(coefficients)
         others = add_neuron(others, phi, -variance)
 
         def choose(neuron: Neuron, one: tuple[Array, ...]) -> tuple[Neuron, Array]:
-            frequency, proposed, log_proposed, uniform = one
-            rows = 2 * frequency - 1 + jnp.arange(2)
-            current = jnp.stack([neuron.first[rows], neuron.second[rows]])
-            modes = jnp.concatenate([current[None], proposed])
-            found = collapse(modes, frequency, neuron, others, parameters)
-            log_current = log_proposal(current, parameters)
-            log_weight = found.log_density - jnp.append(log_current, log_proposed)
-            cumulative = jnp.cumsum(jnp.exp(log_weight - log_weight.max()))
+            frequency, modes, changes, log_ratio, uniform = one
+            found = collapse(changes, frequency, neuron, others, parameters)
+            log_weight = found.log_likelihood + log_ratio
+            cumulative = jnp.exp(log_weight - log_weight.max()) @ sums
             choice = jnp.sum(cumulative < uniform * cumulative[-1])
-            neuron = Neuron(
-                neuron.first.at[rows].set(modes[choice, 0]),
-                neuron.second.at[rows].set(modes[choice, 1]),
-                found.power[choice],
-                found.field[choice],
+            coefficients = jax.lax.dynamic_update_slice_in_dim(
+                neuron.coefficients, modes[..., choice], 2 * frequency - 1, axis=1
             )
-            return neuron, choice > 0
+            return Neuron(coefficients, found.power[choice], found.field[:, choice]), choice > 0
 
-        neuron = Neuron(first, second, phi @ (others.inverse @ phi), phi @ others.fitted)
-        neuron, changed = jax.lax.scan(choose, neuron, tuple(of_modes))
-        others = add_neuron(others, features(neuron.first, neuron.second), variance)
-        return others, (neuron.first, neuron.second, changed.mean())
+        neuron = Neuron(coefficients, phi @ (others.inverse @ phi), phi @ others.fitted)
+        changes = monomials(modes, modes[..., 0])
+        neuron, changed = jax.lax.scan(choose, neuron, (order, modes, changes, log_ratio, uniform))
+        others = add_neuron(others, features(neuron.coefficients), variance)
+        return others, (neuron.coefficients, changed.mean())
 
-    order_key, mode_key, choice_key, readout_key = jax.random.split(key, 4)
+    mode_key, choice_key, readout_key = jax.random.split(key, 3)
     shape = (parameters.width, frequencies)
-    order = jax.random.permutation(
-        order_key, jnp.broadcast_to(1 + jnp.arange(frequencies), shape), axis=1, independent=True
-    )
-    proposed = propose(mode_key, (*shape, CANDIDATES), parameters)
-    others, (first, second, changed) = jax.lax.scan(
+    for_order, for_choice = jax.random.uniform(choice_key, (2, *shape))
+    order = 1 + jnp.argsort(for_order, axis=1)
+    rows = 2 * order[..., None] - 1 + jnp.arange(2)
+    current = jnp.take_along_axis(coefficients[:, None], rows[:, :, None], axis=-1)
+    modes = jnp.concatenate([current[..., None], propose(mode_key, shape, parameters)], axis=-1)
+    others, (coefficients, changed) = jax.lax.scan(
         visit,
-        all_neurons(first, second, parameters, data),
+        all_neurons(coefficients, parameters, data),
         (
-            first,
-            second,
+            coefficients,
             order,
-            proposed,
-            log_proposal(proposed, parameters),
-            jax.random.uniform(choice_key, shape),
+            modes,
+            log_prior(modes, parameters) - log_proposal(modes, parameters),
+            for_choice,
         ),
     )
-    readout = draw_readouts(readout_key, first, second, others, parameters, data)
-    is_precise = residual(first, second, others, parameters, data) < LARGEST_RESIDUAL
+    readout = draw_readouts(readout_key, coefficients, others, parameters, data)
+    is_precise = residual(coefficients, others, parameters, data) < LARGEST_RESIDUAL
+    first, second = jnp.moveaxis(coefficients @ basis, 1, 0)
     return Swept(
-        ModularNetwork(readout, first @ basis, second @ basis),
-        jnp.where(is_precise, changed.mean(), jnp.nan),
+        ModularNetwork(readout, first, second), jnp.where(is_precise, changed.mean(), jnp.nan)
     )
