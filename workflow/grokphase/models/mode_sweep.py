@@ -188,15 +188,13 @@ def _touched(frequency: Array, components: Array) -> Array:
     """Of components [P^2, ...] on pairs of modes those of phi that mode k changes, [6 P, ...].
 
     They have the mode k as first or as second mode ([2, P] and [P, 2]), or the constant as second
-    or as first mode ([P] each).
+    or as first mode ([P] each). (Slices put together would be as fast where the compiler is given
+    much time, but three times slower where it is not: see `ensemble.compiler_options`.)
     """
     prime = math.isqrt(len(components))
-    pairs = components.reshape(prime, prime, -1)
-    with_mode = [
-        jax.lax.dynamic_slice_in_dim(pairs, 2 * frequency - 1, 2, axis).reshape(2 * prime, -1)
-        for axis in (0, 1)
-    ]
-    return jnp.concatenate([*with_mode, pairs[:, 0], pairs[0]])
+    modes, others = 2 * frequency - 1 + jnp.arange(2), jnp.arange(prime)
+    pairs = [modes[:, None] * prime + others, others[:, None] * prime + modes]
+    return components[jnp.concatenate([*(x.ravel() for x in pairs), others * prime, others])]
 
 
 @cache

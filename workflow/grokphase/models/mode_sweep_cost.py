@@ -8,7 +8,7 @@ from grokphase.parameters import ModularAddition
 
 CANDIDATES = 64
 """Values proposed for a mode. At P = 23, N = 500 in equilibrium 50 % of the modes change with 16,
-63 % with 64 and 69 % with 128; the sweep takes 1.2 and 1.3 times the time of that with 16."""
+63 % with 64 and 69 % with 128; the sweep takes 1.2 and 1.4 times the time of that with 16."""
 
 
 def inversion_operations(prime: int) -> float:
