@@ -2,12 +2,14 @@
 
 import contextlib
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import numpy as np
 import pyarrow as pa
 import pytest
 from grokphase import modular_aggregation, modular_prediction, training
+from grokphase.config import load_config
 from grokphase.datasets import generate_dataset, read_dataset, write_dataset
 from grokphase.errors import GrokphaseError
 from grokphase.layout import AGGREGATES
@@ -29,6 +31,7 @@ from grokphase.tables.observables import OBSERVABLES
 from grokphase.theory import modular_addition as theory
 from scipy.integrate import quad
 
+ROOT = Path(__file__).parents[2]
 PAPER = ModularAddition(prime=401, width=1000, readout_variance=2e-6, sextic_decay=1e-4, noise=0.2)
 TINY = ModularAddition(
     prime=7, width=12, readout_variance=1e-5, sextic_decay=4.0, noise=1e-4, train_fraction=0.6
@@ -137,6 +140,23 @@ def test_potentials_too_large_for_single_precision_reject_nothing(tmp_path, metr
     with wanted:
         training.train(spec, *job)
     assert (tmp_path / "shard").exists() == (not metropolis)
+
+
+@pytest.mark.parametrize("scale", ["paper", "quick"])
+def test_what_is_shipped_can_be_accepted_by_its_potentials(scale):
+    """A network that has learned the table lies at minus the loss of zero output."""
+    config = load_config(ROOT / "config.yaml", scale)
+    judged = [
+        point
+        for name, experiment in config.experiments.items()
+        if experiment.model == "modular_addition" and experiment.trains
+        for place, point in experiment.points().items()
+        if config.training(name, place).kernel["metropolis"]
+    ]
+    assert len(judged) >= 3
+    for point in judged:
+        lowest = point.train_fraction * model.zero_loss(point.prime) / point.noise
+        assert lowest * np.finfo(np.float32).eps < training.LARGEST_ENERGY_ERROR, point
 
 
 @pytest.mark.parametrize(("prime", "width"), [(3, 2), (7, 2), (7, 1)])
