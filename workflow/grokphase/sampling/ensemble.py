@@ -165,10 +165,10 @@ def compiler_options(work: float) -> dict[str, Any]:
     of modular addition at P=17, N=125), and programs compile in 7.6 s for 8.6 and 4.9 s for 6.7.
     Without any, draws take four times as long.
 
-    XLA's newer emitters of elementwise loops make sweeps over neurons faster by a tenth (4.2 draws/s
-    for 3.9 in teacher-student) and other programs not at all, but take long to compile: on one
-    thread 4.5 s for 2.9 a sweep over modes alone. They are for work that is not short. The choice
-    depends on nothing but the work, for it changes the last bits of a result.
+    XLA's newer emitters of elementwise loops make sweeps over neurons faster by a tenth (4.2 for
+    3.9 draws/s in teacher-student) and other programs not at all, but take long to compile: on one
+    thread 4.5 s for 2.9, of a sweep over modes alone. They are for work that is not short. The
+    choice depends on nothing but the work, for it changes the last bits of a result.
     """
     if jax.default_backend() != "cpu":
         return {}
