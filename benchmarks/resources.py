@@ -2,9 +2,9 @@
 
     python benchmarks/resources.py > benchmarks/resources.md
 
-Takes twenty minutes on two cores: two sizes at a time, each in a process of its own that trains for
-four to five minutes, for requests are whole minutes. The sizes are others than those that the
-constants were fitted on.
+Takes a quarter of an hour on two cores: two sizes at a time, each in a process of its own that
+trains for two to five minutes, for requests are whole minutes. The sizes are others than those that
+the constants were fitted on.
 """
 
 import os

@@ -184,6 +184,11 @@ def collapse(
     return Candidates(log_likelihood, power, field)
 
 
+def _rows(frequency: Array) -> Array:
+    """Where the coefficients of mode k are, 2 k - 1 and 2 k, [..., 2]."""
+    return 2 * jnp.asarray(frequency)[..., None] - 1 + jnp.arange(2)
+
+
 def _touched(frequency: Array, components: Array) -> Array:
     """Of components [P^2, ...] on pairs of modes those of phi that mode k changes, [6 P, ...].
 
@@ -192,7 +197,7 @@ def _touched(frequency: Array, components: Array) -> Array:
     much time, but three times slower where it is not: see `ensemble.compiler_options`.)
     """
     prime = math.isqrt(len(components))
-    modes, others = 2 * frequency - 1 + jnp.arange(2), jnp.arange(prime)
+    modes, others = _rows(frequency), jnp.arange(prime)
     pairs = [modes[:, None] * prime + others, others[:, None] * prime + modes]
     return components[jnp.concatenate([*(x.ravel() for x in pairs), others * prime, others])]
 
@@ -219,9 +224,10 @@ def _derivatives(frequency: Array, coefficients: Array) -> Array:
     of_squares = [linear @ operand for operand in coefficients]
     unit = jnp.eye(2)
     first, second = 2 * coefficients
-    is_mode = jax.nn.one_hot(2 * frequency - 1 + jnp.arange(2), prime)
+    is_mode = jax.nn.one_hot(_rows(frequency), prime)
 
     def at(before: int, values: Array) -> Array:
+        """Values [rows, ...] of components that follow `before` times P others, zero elsewhere."""
         values = values.reshape(-1, values.size // len(values))
         after = 6 * prime - before * prime - values.shape[1]
         return jnp.pad(values, ((0, 0), (before * prime, after)))
@@ -302,6 +308,7 @@ def sweep(key: Array, position: ModularNetwork, parameters: ModularAddition, dat
     variance = parameters.readout_variance / parameters.width
     basis = jnp.asarray(fourier_basis(prime))
     coefficients = jnp.stack([position.first, position.second], axis=1) @ basis.T
+    # For cumulative sums in one product; jnp.cumsum takes a dozen small operations.
     sums = jnp.triu(jnp.ones((CANDIDATES + 1, CANDIDATES + 1)))
 
     def visit(others: Others, one: tuple[Array, ...]) -> tuple[Others, Any]:
@@ -330,8 +337,7 @@ def sweep(key: Array, position: ModularNetwork, parameters: ModularAddition, dat
     shape = (parameters.width, frequencies)
     for_order, for_choice = jax.random.uniform(choice_key, (2, *shape))
     order = 1 + jnp.argsort(for_order, axis=1)
-    rows = 2 * order[..., None] - 1 + jnp.arange(2)
-    current = jnp.take_along_axis(coefficients[:, None], rows[:, :, None], axis=-1)
+    current = jnp.take_along_axis(coefficients[:, None], _rows(order)[:, :, None], axis=-1)
     modes = jnp.concatenate([current[..., None], propose(mode_key, shape, parameters)], axis=-1)
     others, (coefficients, changed) = jax.lax.scan(
         visit,
