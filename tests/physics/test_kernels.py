@@ -183,6 +183,29 @@ def test_an_approximate_force_leaves_the_hamiltonian_exact(run_chains, integrato
     assert kstest(x, lambda q: np.interp(q, GRID, cumulative)).pvalue > 1e-5
 
 
+def test_what_sweeps_begin_with_belongs_to_where_the_step_ended():
+    """Whether the proposal was accepted or not; and the potential is the one that comes with it."""
+    exact = separable(skewed)
+    target = exact._replace(
+        approximate_gradient=lambda x: exact.potential_and_gradient(x)[1] + 3 * (0.5 - x),
+        potential_and_forward=lambda x: (exact.potential_and_gradient(x)[0] + 7.0, {"at": x}),
+    )
+    settings = {"step_size": 0.6, "leapfrog_steps": 4, "force_precision": "bfloat16"}
+    kernel = build(target, "hamiltonian", settings)
+    start = kernel.init(jnp.array([0.7]))._replace(potential=exact_potential(0.7) + 7.0)
+    moved = []
+    for key in jax.random.split(jax.random.key(2), 12):
+        after, info = kernel.step(key, start)
+        assert info.forward["at"] == after.position
+        assert float(after.potential) == pytest.approx(exact_potential(after.position[0]) + 7.0)
+        moved.append(bool(after.position != start.position))
+    assert 2 < sum(moved) < 10
+
+
+def exact_potential(x):
+    return float(skewed(x))
+
+
 def test_an_approximate_force_is_refused_where_it_would_be_wrong():
     hamiltonian = load("hamiltonian")
     settings = {"step_size": 0.1, "leapfrog_steps": 2, "force_precision": "bfloat16"}

@@ -189,7 +189,7 @@ def test_sweeps_beside_a_kernel_are_exact(run_chains, monkeypatch, mask_size, ca
     settings = hamiltonian.Settings(step_size=0.3, leapfrog_steps=4)
     kernel = followed_by_sweeps(
         hamiltonian.build(model.target(of, data), settings),
-        lambda key, x: mode_sweep.sweep(key, x, of, data),
+        repeated(lambda key, x: mode_sweep.sweep(key, x, of, data), 1),
     )
     draws = run_chains(kernel, prior, seed=7, burn_in=20)
     found = quantities(jax.tree.map(lambda x: x[:, 0], draws), data)

@@ -212,6 +212,30 @@ def test_sweeps_know_the_potential_at_their_end(data, sweeps):
     assert float(swept.potential) == pytest.approx(float(expected), rel=3e-6)
 
 
+def test_sweeps_begin_with_the_forward_pass_of_the_potential(data):
+    """With it as without it; and with one of another network elsewhere."""
+    positions = [
+        model.start(jax.random.key(seed), "planted", PARAMETERS, data, PlantedStart())
+        for seed in (5, 6)
+    ]
+    evaluate = model.target(PARAMETERS, data).potential_and_forward
+    potential, forward = evaluate(positions[0])
+    exact, _ = model.target(PARAMETERS, data).potential_and_gradient(positions[0])
+    assert float(potential) == pytest.approx(float(exact), rel=3e-6)
+    scale = model.prior_scale(PARAMETERS).weights
+    preactivation = scale * np.asarray(positions[0].weights @ data.inputs.T)
+    np.testing.assert_allclose(forward.preactivation, preactivation, atol=1e-5)
+
+    def ends(forward):
+        key = jax.random.key(7)
+        return neuron_sweep.sweep(key, positions[0], PARAMETERS, data, 2, forward)
+
+    alone, given, others = ends(None), ends(forward), ends(evaluate(positions[1])[1])
+    np.testing.assert_allclose(given.position.weights, alone.position.weights, atol=1e-4)
+    assert float(given.potential) == pytest.approx(float(alone.potential), rel=1e-5)
+    assert float(others.potential) != pytest.approx(float(alone.potential), rel=1e-2)
+
+
 def test_a_sweep_moves_weights_only_along_the_teacher(data):
     position = model.start(jax.random.key(2), "prior", PARAMETERS, data, PlantedStart())
     moved, *_ = neuron_sweep.sweep(jax.random.key(3), position, PARAMETERS, data)

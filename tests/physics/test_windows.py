@@ -55,6 +55,20 @@ def test_the_spring_pulls_in_approximate_forces_too(held):
     assert none.approximate_gradient is None
 
 
+def test_the_potential_alone_has_the_spring_too(held):
+    data, position = held
+    exact = model.target(OF, data)
+    found = umbrella.with_spring(exact, OF, data)
+    potential, forward = found.potential_and_forward(position)
+    wanted, _ = found.potential_and_gradient(position)
+    assert float(potential) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(potential) != pytest.approx(float(exact.potential_and_gradient(position)[0]))
+    _, free = exact.potential_and_forward(position)
+    np.testing.assert_array_equal(forward.residual, free.residual)
+    none = umbrella.with_spring(exact._replace(potential_and_forward=None), OF, data)
+    assert none.potential_and_forward is None
+
+
 @pytest.mark.parametrize("sweeps", [1, 2])
 def test_sweeps_in_a_window_know_the_potential_with_the_spring(held, sweeps):
     data, position = held

@@ -38,7 +38,11 @@ from grokphase.models.neuron_sweep_cost import DENSITY_NODES, NODES
 from grokphase.models.teacher_student import (
     TAGGED,
     Data,
+    Forward,
     Position,
+    forward_pass,
+    original_weights,
+    overlaps,
     prior_scale,
     rough_erf,
     spring_energy,
@@ -178,17 +182,19 @@ def expected_counts(position: Position, parameters: TeacherStudent, data: Data) 
     log_widths = jnp.log(grid.widths)
     is_beyond = jnp.abs(grid.centres) > FINE_LIMIT
     bins = jnp.asarray(FINE_CENTRES, jnp.float32)
-    along, neurons = _along_and_across(position, parameters, data)
-    residual = _residual(along, neurons, data)
+    along = data.inputs @ data.teacher
+    forward = forward_pass(position, parameters, data)
+    overlap = overlaps(position, parameters, data)
+    readout, _ = original_weights(position, parameters)
 
     def density(q: jax.Array, field: jax.Array, power: jax.Array) -> jax.Array:
         return collapse(q, field, power, parameters, data.noise).log_density
 
     def add_neuron(total: jax.Array, neuron: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        perpendicular, q, a = neuron
-        rest = residual + a * jax.scipy.special.erf(perpendicular + q * along)
-        preactivation = perpendicular + grid.nodes[:, None] * along
-        phi = jax.lax.optimization_barrier(jax.scipy.special.erf(preactivation))
+        preactivation, q, a = neuron
+        rest = forward.residual + a * jax.scipy.special.erf(preactivation)
+        moved = preactivation + (grid.nodes - q)[:, None] * along
+        phi = jax.lax.optimization_barrier(jax.scipy.special.erf(moved))
         at_nodes = moments(phi, rest)
         log_bins = density(bins, *(grid.to_bins @ x for x in at_nodes)) + math.log(FINE_WIDTH)
         log_cells = density(grid.centres, *(grid.to_cells @ x for x in at_nodes)) + log_widths
@@ -197,30 +203,9 @@ def expected_counts(position: Position, parameters: TeacherStudent, data: Data) 
         log_masses = jnp.append(log_bins, log_beyond)
         return total + jax.nn.softmax(log_masses), None
 
+    neurons = (forward.preactivation, overlap, readout)
     total = jax.lax.scan(add_neuron, jnp.zeros(FINE_BINS + 1), neurons)[0]
     return jnp.pad(total[:-1], 1, constant_values=total[-1] / 2)
-
-
-def _along_and_across(
-    position: Position, parameters: TeacherStudent, data: Data
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    """x.w* [n], and of every neuron x.w_perp [N, n], its overlap [N] and its readout [N]."""
-    scale = prior_scale(parameters)
-    whitened = position.weights @ data.teacher
-    across = position.weights - whitened[:, None] * data.teacher
-    perpendicular = scale.weights * (across @ data.inputs.T)
-    overlap, readout = scale.weights * whitened, scale.readout * position.readout
-    return data.inputs @ data.teacher, (perpendicular, overlap, readout)
-
-
-def _residual(along: jax.Array, neurons: tuple[jax.Array, ...], data: Data) -> jax.Array:
-    """y - f [n]."""
-
-    def add_neuron(sum: jax.Array, neuron: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        perpendicular, q, a = neuron
-        return sum + a * jax.scipy.special.erf(perpendicular + q * along), None
-
-    return data.targets - jax.lax.scan(add_neuron, jnp.zeros_like(data.targets), neurons)[0]
 
 
 def sweep(
@@ -229,21 +214,22 @@ def sweep(
     parameters: TeacherStudent,
     data: Data,
     sweeps: int | jax.Array = 1,
+    forward: Forward | None = None,
 ) -> Swept:
     """Visit every neuron once, or so many times (at least one), one neuron after the other.
 
-    The perpendicular weights do not change, so that all sweeps share their products with the
-    inputs, and the residual.
+    forward : of the position; computed if it is None. The weights across the teacher do not change,
+        so that all sweeps share its product with the inputs.
     """
     scale = prior_scale(parameters)
     grid = overlap_grid(scale.weights, parameters.weight_variance)
     grid = jax.tree.map(jnp.asarray, grid)
     log_widths = jnp.log(grid.widths)
-    along, (perpendicular, overlap, readout) = _along_and_across(position, parameters, data)
-
-    def activation(q: jax.Array, perpendicular: jax.Array) -> jax.Array:
-        """Activations [..., n] of a neuron for overlaps [...]."""
-        return jax.scipy.special.erf(perpendicular + q[..., None] * along)
+    along = data.inputs @ data.teacher
+    if forward is None:
+        forward = forward_pass(position, parameters, data)
+    overlap = overlaps(position, parameters, data)
+    readout, _ = original_weights(position, parameters)
 
     def density(
         q: jax.Array, stiffness: jax.Array, field: jax.Array, power: jax.Array
@@ -254,7 +240,8 @@ def sweep(
 
     def visit(residual: jax.Array, neuron: Any) -> tuple[Any, Any]:
         (
-            perpendicular,
+            preactivation,
+            at,
             q,
             a,
             stiffness,
@@ -264,10 +251,15 @@ def sweep(
             for_acceptance,
             for_readout,
         ) = neuron
-        rest = residual + a * activation(q, perpendicular)
+
+        def at_overlaps(q: jax.Array) -> jax.Array:
+            """Preactivations [..., n] of the neuron, `preactivation` at the overlap `at`."""
+            return preactivation + (q - at)[..., None] * along
+
+        rest = residual + a * jax.scipy.special.erf(at_overlaps(q))
         # Held once: the compiler would compute activations anew for each product.
         held = jax.lax.optimization_barrier
-        rough = held(rough_erf(perpendicular + grid.nodes[:, None] * along))
+        rough = held(rough_erf(at_overlaps(grid.nodes)))
         at_cells = (grid.to_cells @ x for x in moments(rough, rest))
         log_proposal = density(grid.centres, stiffness, *at_cells).log_density
         highest = log_proposal.max()
@@ -275,7 +267,7 @@ def sweep(
         cell = cell_of(cumulative, for_cell)
         proposed = grid.edges[cell] + for_place * grid.widths[cell]
         old_and_new = jnp.stack([q, proposed])
-        phi = held(activation(old_and_new, perpendicular))
+        phi = held(jax.scipy.special.erf(at_overlaps(old_and_new)))
         both = density(old_and_new, stiffness, *moments(phi, rest))
         log_ratio = (
             both.log_density[1] - both.log_density[0] + log_proposal[here] - log_proposal[cell]
@@ -293,29 +285,29 @@ def sweep(
     stiffness = jnp.zeros(shape).at[TAGGED].set(data.stiffness)
 
     def one_sweep(number: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        residual, overlap, readout, acceptance = state
+        residual, q, readout, acceptance = state
         keys = jax.random.split(jax.random.fold_in(key, number), 4)
         cell_key, place_key, accept_key, readout_key = keys
-        residual, (overlap, readout, accepted) = jax.lax.scan(
+        residual, (q, readout, accepted) = jax.lax.scan(
             visit,
             residual,
             (
-                perpendicular,
+                forward.preactivation,
                 overlap,
+                q,
                 readout,
                 stiffness,
-                jnp.clip(jnp.searchsorted(grid.edges, overlap) - 1, 0, CELLS - 1),
+                jnp.clip(jnp.searchsorted(grid.edges, q) - 1, 0, CELLS - 1),
                 jax.random.uniform(cell_key, shape),
                 jax.random.uniform(place_key, shape),
                 jax.random.uniform(accept_key, shape),
                 jax.random.normal(readout_key, shape),
             ),
         )
-        return residual, overlap, readout, acceptance + accepted.mean()
+        return residual, q, readout, acceptance + accepted.mean()
 
-    residual = _residual(along, (perpendicular, overlap, readout), data)
     residual, new_overlap, new_readout, acceptance = jax.lax.fori_loop(
-        0, sweeps, one_sweep, (residual, overlap, readout, jnp.zeros(()))
+        0, sweeps, one_sweep, (forward.residual, overlap, readout, jnp.zeros(()))
     )
     shift = (new_overlap - overlap) / scale.weights
     return Swept(

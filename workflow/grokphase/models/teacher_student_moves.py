@@ -9,7 +9,7 @@ import numpy as np
 
 from grokphase.errors import GrokphaseError
 from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student, umbrella
-from grokphase.models.teacher_student import Data, Position
+from grokphase.models.teacher_student import Data, Forward, Position
 from grokphase.models.umbrella_cost import (
     LARGEST_NOISE,
     PROFILE_NODES,
@@ -48,8 +48,8 @@ def with_sweeps(
     if isinstance(sweeps, int) and sweeps == 0:
         return kernel
 
-    def all_sweeps(key: jax.Array, position: Position) -> Swept:
-        return neuron_sweep.sweep(key, position, parameters, data, sweeps)
+    def all_sweeps(key: jax.Array, position: Position, forward: Forward | None) -> Swept:
+        return neuron_sweep.sweep(key, position, parameters, data, sweeps, forward)
 
     return followed_by_sweeps(kernel, all_sweeps)
 

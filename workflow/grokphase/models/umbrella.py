@@ -172,9 +172,15 @@ def with_spring(target: Target, parameters: TeacherStudent, data: Data) -> Targe
         gradient = target.approximate_gradient(position)
         return jax.tree.map(jnp.add, gradient, jax.grad(energy)(position))
 
-    approximate = target.approximate_gradient and approximate_gradient
+    def potential_and_forward(position: Position) -> tuple[jax.Array, Any]:
+        assert target.potential_and_forward is not None
+        potential, forward = target.potential_and_forward(position)
+        return potential + energy(position), forward
+
     return target._replace(
-        potential_and_gradient=potential_and_gradient, approximate_gradient=approximate
+        potential_and_gradient=potential_and_gradient,
+        approximate_gradient=target.approximate_gradient and approximate_gradient,
+        potential_and_forward=target.potential_and_forward and potential_and_forward,
     )
 
 

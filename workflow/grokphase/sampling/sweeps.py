@@ -22,14 +22,15 @@ class Swept(NamedTuple):
     potential: jax.Array | None = None
 
 
-Sweep = Callable[[jax.Array, Position], Swept]
-"""(key, position) -> Swept, one sweep or several; leaves a posterior invariant."""
+Sweep = Callable[[jax.Array, Position, Any], Swept]
+"""(key, position, forward) -> Swept, one sweep or several; leaves a posterior invariant. `forward`
+is the position's as in kernels.Target, or None."""
 
 
-def repeated(sweep: Sweep, sweeps: int | jax.Array) -> Sweep:
+def repeated(sweep: Callable[[jax.Array, Position], Swept], sweeps: int | jax.Array) -> Sweep:
     """So many sweeps, at least one, as a single one that does not know its potential."""
 
-    def all_sweeps(key: jax.Array, position: Position) -> Swept:
+    def all_sweeps(key: jax.Array, position: Position, forward: Any) -> Swept:
         def one_sweep(number: jax.Array, carry: tuple[Position, jax.Array]) -> Any:
             position, acceptance = carry
             swept = sweep(jax.random.fold_in(key, number), position)
@@ -48,11 +49,11 @@ def followed_by_sweeps(kernel: Kernel, sweep: Sweep) -> Kernel:
     def step(key: jax.Array, state: State) -> tuple[State, Info]:
         step_key, sweep_key = jax.random.split(key)
         state, info = kernel.step(step_key, state)
-        swept = sweep(sweep_key, state.position)
+        swept = sweep(sweep_key, state.position, info.forward)
         state = kernel.init(swept.position)
         if swept.potential is not None:
             state = state._replace(potential=swept.potential)
-        return state, info._replace(sweep_acceptance=swept.acceptance)
+        return state, info._replace(sweep_acceptance=swept.acceptance, forward=None)
 
     return Kernel(kernel.init, step)
 

@@ -69,12 +69,15 @@ class Target(NamedTuple):
     noise : temperature sigma^2 of the Langevin dynamics.
     approximate_gradient : position -> grad Phi about as it is, a cheaper function of the position,
         for kernels that are exact with any; None where there is none or it would not be cheaper.
+    potential_and_forward : position -> (Phi, forward), Phi without its gradient and what it was
+        computed from, with which the model's sweeps can begin; None where they begin anew.
     """
 
     potential_and_gradient: Callable[[Position], tuple[Any, Position]]
     prior_scale: Position
     noise: Any
     approximate_gradient: Callable[[Position], Position] | None = None
+    potential_and_forward: Callable[[Position], tuple[Any, Any]] | None = None
 
 
 class State(NamedTuple):
@@ -91,11 +94,14 @@ class Info(NamedTuple):
     acceptance, log_ratio : Metropolis acceptance probability (1 if unadjusted), log ratio (nats).
     sweep_acceptance : share of the moves of the sweeps after the step that were accepted; nan
         without sweeps.
+    forward : of the position that the step ends at, as in Target; None if the kernel has not
+        computed it.
     """
 
     acceptance: Any
     log_ratio: Any
     sweep_acceptance: Any = math.nan
+    forward: Any = None
 
 
 class Kernel(NamedTuple):

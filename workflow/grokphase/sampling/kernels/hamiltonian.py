@@ -139,6 +139,12 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         state = init(position)
         return state._replace(potential=jnp.zeros(())) if approximate else state
 
+    def potential_and_forward(position: Position) -> tuple[Any, Any]:
+        if target.potential_and_forward is not None:
+            return target.potential_and_forward(position)
+        # The compiler leaves out the gradient.
+        return target.potential_and_gradient(position)[0], None
+
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
         return jax.tree.map(lambda p, g: p - h * g, momentum, gradient)
 
@@ -178,9 +184,9 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
             return there, kick(p, there.gradient, (1 - first) * h)
 
         proposal, end_momentum = jax.lax.fori_loop(0, length, repetition, (state, momentum))
+        forward = None
         if approximate:
-            # The compiler leaves out the gradient.
-            potential, _ = target.potential_and_gradient(proposal.position)
+            potential, forward = potential_and_forward(proposal.position)
             proposal = proposal._replace(potential=potential)
         if not settings.metropolis:
             return proposal, Info(jnp.ones(()), jnp.zeros(()))
@@ -192,6 +198,11 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
         # A comparison with NaN is false: a diverged trajectory is rejected.
         accept = accept_all | (jnp.log(of_acceptance) < log_ratio)
         acceptance = jnp.nan_to_num(jnp.exp(jnp.minimum(log_ratio, 0.0)))
-        return tree.select(accept, proposal, state), Info(acceptance, log_ratio)
+        after = tree.select(accept, proposal, state)
+        if forward is not None:
+            forward = jax.lax.cond(
+                accept, lambda: forward, lambda: potential_and_forward(after.position)[1]
+            )
+        return after, Info(acceptance, log_ratio, forward=forward)
 
     return Kernel(init, step)
