@@ -86,10 +86,11 @@ def teacher_student(d: int, width: int, n: int) -> Iterator[Part]:
         expected = resources.BFLOAT16_SHARE * seconds
         run = prepared(target.approximate_gradient, position)
         yield Part("gradient in bfloat16", size, run, expected)
-    potential = prepared(lambda x: target.potential_and_gradient(x)[0], position)
-    yield Part("potential", size, potential, resources.POTENTIAL_SHARE * seconds)
+    potential = prepared(target.potential_and_forward, position)
+    yield Part("potential", size, potential, resources.potential(of))
     sweep = prepared(lambda k, x: neuron_sweep.sweep(k, x, of, data, 2), key, position)
-    yield Part("two sweeps", size, sweep, 2 * resources.sweep(of).seconds)
+    expected = resources.potential(of) + 2 * resources.sweep(of).seconds
+    yield Part("potential and two sweeps", size, sweep, expected)
     counts = prepared(lambda x: neuron_sweep.expected_counts(x, of, data), position)
     yield Part("densities", size, counts, resources.density(of))
     profile = prepared(lambda k, x: umbrella.log_profile(k, x, of, data), key, position)

@@ -100,8 +100,8 @@ def test_a_tail_takes_the_time_of_its_steps_and_of_its_profiles():
 
 @pytest.mark.parametrize("experiment", ["teacher_student", "modular_small"])
 def test_sweeps_take_their_time_and_memory(experiment, monkeypatch):
-    """Every further one as much; with the first come a gradient after each step and the densities
-    of every other draw."""
+    """Every further one as much; with the first come a gradient after each step, the forward pass
+    that they begin with and the densities of every other draw."""
     monkeypatch.setattr(resources, "multiplies_bfloat16", lambda: False)
     none, one, two = (
         training(experiment, neuron_sweeps=n, unadjusted_sweeps=None, umbrella=None)
@@ -113,6 +113,7 @@ def test_sweeps_take_their_time_and_memory(experiment, monkeypatch):
     with_first = networks * one.steps_in_all * resources.gradient(one.parameters).seconds
     if experiment == "teacher_student":
         with_first += networks * -(-one.draws // 2) * resources.density(one.parameters)
+        with_first += networks * one.steps_in_all * resources.potential(one.parameters)
     assert work(one) - work(none) == pytest.approx(of_sweeps + with_first)
     memory = [resources.training(x, 1).memory for x in (none, one)]
     assert memory[1] - memory[0] == pytest.approx(of_sweep.memory)

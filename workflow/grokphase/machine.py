@@ -103,7 +103,7 @@ def slowness(processes: int = 1) -> resources.Slowness:
         raise GrokphaseError(
             f"the speed of this machine cannot be measured: {command[0]} failed, as said above"
         )
-    of_sweeps = SWEEPS * resources.sweep(PARAMETERS).seconds
+    of_sweeps = SWEEPS * resources.sweep(PARAMETERS).seconds + resources.potential(PARAMETERS)
     expected = resources.gradient(PARAMETERS).seconds + of_sweeps
     works, starts = zip(*(map(float, output.split()) for output in outputs), strict=True)
     return resources.Slowness(sum(works) / count / expected, sum(starts) / count / START_SECONDS)

@@ -62,7 +62,7 @@ TRAINING_MEMORY = 430.0
 """MiB of a training job with the smallest networks, between what it takes with programs compiled
 before and, up to 350 more, while it compiles them."""
 
-SECONDS_PER_ACTIVATION = 4.8e-10
+SECONDS_PER_ACTIVATION = 3.0e-10
 """Processor time of one activation of a sweep over the neurons."""
 
 SECONDS_PER_NEURON = 5e-6
@@ -141,9 +141,12 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     seconds, memory = gradient(parameters)
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
     gradients += specification.neuron_sweeps > 0
+    approximate = False
     of_step = gradients * seconds
-    if settings.approximate_forces and multiplies_bfloat16():
-        of_step = (gradients * BFLOAT16_SHARE + POTENTIAL_SHARE) * seconds
+    if isinstance(parameters, TeacherStudent):
+        approximate = settings.approximate_forces and multiplies_bfloat16()
+        of_step *= BFLOAT16_SHARE if approximate else 1.0
+        of_step += potential(parameters) if approximate or specification.neuron_sweeps else 0.0
     if isinstance(parameters, ModularAddition) and specification.collapsed_readout:
         collapsed = collapsed_gradient(parameters)
         of_step = seconds + (gradients + 2) * collapsed.seconds
@@ -158,7 +161,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         if specification.neuron_sweeps:
             densities = math.ceil(specification.draws / EXPECTED_EVERY)
         of_network += densities * density(parameters) + profiles * profile(parameters)
-        if settings.approximate_forces and multiplies_bfloat16():
+        if approximate:
             of_network += specification.draws * seconds
     return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
@@ -175,6 +178,11 @@ def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     )
 
 
+def potential(parameters: TeacherStudent) -> float:
+    """Processor time of the potential alone, or of the forward pass that sweeps begin with."""
+    return POTENTIAL_SHARE * gradient(parameters).seconds
+
+
 def collapsed_gradient(parameters: ModularAddition) -> Resources:
     """Resources of one gradient of modular addition with the readouts integrated out."""
     cost = collapsed_cost(parameters)
@@ -183,7 +191,8 @@ def collapsed_gradient(parameters: ModularAddition) -> Resources:
 
 
 def sweep(parameters: TeacherStudent | ModularAddition) -> Resources:
-    """Resources of one sweep over the neurons of one network, memory beside that of a gradient."""
+    """Resources of one sweep over the neurons of one network, beside those of a gradient and of the
+    potential."""
     if isinstance(parameters, TeacherStudent):
         of_activations = evaluations_per_sweep(parameters) * SECONDS_PER_ACTIVATION
         return Resources(of_activations + parameters.width * SECONDS_PER_NEURON, 0.0)
