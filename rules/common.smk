@@ -1,3 +1,4 @@
+import atexit
 import base64
 import gc
 import inspect
@@ -37,7 +38,9 @@ from grokphase.resources import memory_request, time_request
 
 # While jobs are planned, objects are made by the million and hardly any are dropped: looking for
 # cycles among them takes a sixth of the time (5 000 shards: 20.9 s for 25.4). `onstart` ends this.
+# Nor does the interpreter have to look through them when it ends (7.2 s for 8.5).
 gc.disable()
+atexit.register(gc.freeze)
 
 
 def keep_signatures():
