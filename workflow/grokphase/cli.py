@@ -4,6 +4,8 @@ Modules that compute are imported inside the subcommands: JAX reads its settings
 environment when it is imported, and planning a workflow must not pay for it.
 """
 
+import atexit
+import gc
 import importlib
 import logging
 import os
@@ -626,4 +628,7 @@ def main() -> None:
     """Entry point of the command ``grokphase``."""
     if sys.argv[1:2] != ["figure"]:
         sys.meta_path.insert(0, _NoPandas)
+    # Looking for cyclic garbage takes 0.05 s of the imports of a stage, and at its end 0.15 s.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     cli(prog_name="grokphase")
