@@ -128,22 +128,23 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
     if settings.unadjusted_step_size is not None:
         step_size = jnp.where(accept_all, settings.unadjusted_step_size, step_size)
     force = target.approximate_gradient if settings.approximate_forces else None
-    approximate = force is not None
-
-    def init(position: Position) -> State:
-        potential, gradient = target.potential_and_gradient(position)
-        return State(position, potential, gradient if force is None else force(position))
-
-    def inside_trajectory(position: Position) -> State:
-        """The same, but nobody asks for an approximate trajectory's potential before its end."""
-        state = init(position)
-        return state._replace(potential=jnp.zeros(())) if approximate else state
 
     def potential_and_forward(position: Position) -> tuple[Any, Any]:
         if target.potential_and_forward is not None:
             return target.potential_and_forward(position)
         # The compiler leaves out the gradient.
         return target.potential_and_gradient(position)[0], None
+
+    def init(position: Position) -> State:
+        if force is None:
+            return State(position, *target.potential_and_gradient(position))
+        return State(position, potential_and_forward(position)[0], force(position))
+
+    def inside_trajectory(position: Position) -> State:
+        """The same, but nobody asks for an approximate trajectory's potential before its end."""
+        if force is None:
+            return init(position)
+        return State(position, jnp.zeros(()), force(position))
 
     def kick(momentum: Any, gradient: Any, h: Any) -> Any:
         return jax.tree.map(lambda p, g: p - h * g, momentum, gradient)
@@ -185,7 +186,7 @@ def build(target: Target, settings: Settings, accept_all: Any = False) -> Kernel
 
         proposal, end_momentum = jax.lax.fori_loop(0, length, repetition, (state, momentum))
         forward = None
-        if approximate:
+        if force is not None:
             potential, forward = potential_and_forward(proposal.position)
             proposal = proposal._replace(potential=potential)
         if not settings.metropolis:
