@@ -336,3 +336,12 @@ def test_effective_draws_are_at_most_all():
     draws = chains(draws=8)
     found = diagnosed(draws - 0.99 * draws.mean(axis=1, keepdims=True), DATASET, STARTS)
     assert found.ess_bulk == draws.size
+
+
+def test_effective_draws_are_at_least_the_networks():
+    """Of few draws that do not move at all, to the last digit: a bound of as many is met."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        frozen = np.repeat(random.integers(0, 6, 20) / 700, 4).reshape(20, 4)
+        found = diagnosed(frozen, np.repeat(np.arange(10), 2), ["prior", "planted"] * 10)
+        assert found.ess_bulk >= 20

@@ -147,8 +147,8 @@ def _ess_between_networks(draws: NDArray[np.float64]) -> float:
     """
     networks, length = draws.shape
     of_means = draws.mean(axis=1).var(ddof=1)
-    of_draws = draws.var(axis=1, ddof=1).mean() * (length - 1) / length + of_means
-    return float(min(networks * of_draws / of_means, draws.size) if of_means else draws.size)
+    within = draws.var(axis=1, ddof=1).mean() * (length - 1) / length
+    return float(min(networks * (1 + within / of_means), draws.size) if of_means else draws.size)
 
 
 def _dataset_means(
