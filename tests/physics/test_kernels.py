@@ -190,20 +190,26 @@ def test_what_sweeps_begin_with_belongs_to_where_the_step_ended():
         approximate_gradient=lambda x: exact.potential_and_gradient(x)[1] + 3 * (0.5 - x),
         potential_and_forward=lambda x: (exact.potential_and_gradient(x)[0] + 7.0, {"at": x}),
     )
-    settings = {"step_size": 0.6, "leapfrog_steps": 4, "force_precision": "bfloat16"}
-    kernel = build(target, "hamiltonian", settings)
-    start = kernel.init(jnp.array([0.7]))._replace(potential=exact_potential(0.7) + 7.0)
-    moved = []
+    hamiltonian = load("hamiltonian")
+    settings = hamiltonian.Settings(step_size=0.6, leapfrog_steps=4, force_precision="bfloat16")
+
+    @jax.jit
+    def one_step(key, x, accept_all):
+        kernel = hamiltonian.build(target, settings, accept_all=accept_all)
+        start = kernel.init(x)
+        return start, *kernel.step(key, start)
+
+    moved = {True: 0, False: 0}
     for key in jax.random.split(jax.random.key(2), 12):
-        after, info = kernel.step(key, start)
-        assert info.forward["at"] == after.position
-        assert float(after.potential) == pytest.approx(exact_potential(after.position[0]) + 7.0)
-        moved.append(bool(after.position != start.position))
-    assert 2 < sum(moved) < 10
-
-
-def exact_potential(x):
-    return float(skewed(x))
+        for accept_all in moved:
+            start, after, info = one_step(key, jnp.array([0.7]), accept_all)
+            for state in (start, after):
+                wanted = float(skewed(state.position[0])) + 7.0
+                assert float(state.potential) == pytest.approx(wanted, rel=1e-6)
+            assert info.forward["at"] == after.position
+            moved[accept_all] += bool(after.position != start.position)
+    assert 2 < moved[False] < 10
+    assert moved[True] == 12
 
 
 def test_an_approximate_force_is_refused_where_it_would_be_wrong():

@@ -271,6 +271,15 @@ def test_without_products_in_bfloat16_there_is_no_approximate_gradient(monkeypat
     assert model.target(of, problem(of)[1]).approximate_gradient is None
 
 
+def test_on_an_accelerator_no_forward_pass_is_handed_on(monkeypatch):
+    """Side by side, networks that accept would be computed twice with those that do not."""
+    of = parameters()
+    data = problem(of)[1]
+    assert model.target(of, data).potential_and_forward is not None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert model.target(of, data).potential_and_forward is None
+
+
 @pytest.mark.parametrize("elements", [2**12, 2**30])
 def test_gradient_of_the_papers_network_is_exact_to_single_precision(monkeypatch, elements):
     """Relative to the largest entry, against float64: a few units of 6e-8 per summed term."""

@@ -98,11 +98,13 @@ def test_a_tail_takes_the_time_of_its_steps_and_of_its_profiles():
     assert work(alone) - work(without) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("experiment", ["teacher_student", "modular_small"])
-def test_sweeps_take_their_time_and_memory(experiment, monkeypatch):
+def test_sweeps_take_their_time_and_memory(experiment, bfloat16, monkeypatch):
     """Every further one as much; with the first come a gradient after each step, the forward pass
-    that they begin with and the densities of every other draw."""
-    monkeypatch.setattr(resources, "multiplies_bfloat16", lambda: False)
+    that they begin with, unless approximate trajectories have computed it, and the densities of
+    every other draw."""
+    monkeypatch.setattr(resources, "multiplies_bfloat16", lambda: bfloat16)
     none, one, two = (
         training(experiment, neuron_sweeps=n, unadjusted_sweeps=None, umbrella=None)
         for n in (0, 1, 2)
@@ -110,10 +112,13 @@ def test_sweeps_take_their_time_and_memory(experiment, monkeypatch):
     networks, of_sweep = len(one.networks.starts()), resources.sweep(one.parameters)
     of_sweeps = networks * one.steps_in_all * of_sweep.seconds
     assert work(two) - work(one) == pytest.approx(of_sweeps)
-    with_first = networks * one.steps_in_all * resources.gradient(one.parameters).seconds
+    with_each = resources.gradient(one.parameters).seconds
+    with_first = 0.0
     if experiment == "teacher_student":
         with_first += networks * -(-one.draws // 2) * resources.density(one.parameters)
-        with_first += networks * one.steps_in_all * resources.potential(one.parameters)
+        with_each *= resources.BFLOAT16_SHARE if bfloat16 else 1
+        with_each += 0 if bfloat16 else resources.potential(one.parameters)
+    with_first += networks * one.steps_in_all * with_each
     assert work(one) - work(none) == pytest.approx(of_sweeps + with_first)
     memory = [resources.training(x, 1).memory for x in (none, one)]
     assert memory[1] - memory[0] == pytest.approx(of_sweep.memory)

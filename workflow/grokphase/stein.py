@@ -13,8 +13,9 @@ those of z^2 of exponential draws, of four networks of six draws, by a tenth of 
 Before equilibrium <f> changes under Langevin dynamics at the rate <L f>, of whose kind the variates
 are, and what burn-in has left is mostly explained by them as well. This is an observation: at the
 paper's size, six noises from 0.1 to 0.3, ten datasets with two networks each, four draws after a
-burn-in of four were compared with 40 draws of the same datasets after 12 (benchmarks/means.py),
-differences of the means (root mean squares, in brackets in their standard errors):
+burn-in of four (five now) were compared with 40 draws of the same datasets after 12
+(benchmarks/means.py), differences of the means (root mean squares, in brackets in their standard
+errors):
 
                  plain            adjusted
     f.H1         0.0012  (1.3)    0.0004  (1.2)

@@ -72,8 +72,8 @@ class SamplingSettings(BaseModel):
         ge=1,
         le=1000,
         strict=True,
-        description="The same in the first three quarters of burn-in's draws, in which every "
-        "proposal is accepted; by default as many.",
+        description="The same in the first three quarters (rounded down) of burn-in's draws, in "
+        "which every proposal is accepted; by default as many.",
     )
     collapsed_readout: bool = Field(
         default=False,

@@ -218,8 +218,8 @@ def sweep(
 ) -> Swept:
     """Visit every neuron once, or so many times (at least one), one neuron after the other.
 
-    forward : of the position; computed if it is None. The weights across the teacher do not change,
-        so that all sweeps share its product with the inputs.
+    forward : of the position; computed if it is None. The perpendicular weights do not change, so
+        that all sweeps share its preactivations.
     """
     scale = prior_scale(parameters)
     grid = overlap_grid(scale.weights, parameters.weight_variance)
@@ -241,7 +241,7 @@ def sweep(
     def visit(residual: jax.Array, neuron: Any) -> tuple[Any, Any]:
         (
             preactivation,
-            at,
+            first,
             q,
             a,
             stiffness,
@@ -252,9 +252,9 @@ def sweep(
             for_readout,
         ) = neuron
 
-        def at_overlaps(q: jax.Array) -> jax.Array:
-            """Preactivations [..., n] of the neuron, `preactivation` at the overlap `at`."""
-            return preactivation + (q - at)[..., None] * along
+        def at_overlaps(overlaps: jax.Array) -> jax.Array:
+            """Preactivations [..., n] of the neuron, which has `preactivation` at `first`."""
+            return preactivation + (overlaps - first)[..., None] * along
 
         rest = residual + a * jax.scipy.special.erf(at_overlaps(q))
         # Held once: the compiler would compute activations anew for each product.

@@ -14,7 +14,8 @@ with 11; 0.07, 0.03, 0.01 with 13; 0.011, 0.008, 0.004 with 15; 0.001 with 21.
 """
 
 WORK_PER_EVALUATION = 40.0
-"""Multiply-adds of matrix products that take the time of one activation of a sweep."""
+"""Multiply-adds of matrix products that take the time of one activation of a sweep, with its
+share of the forward pass where a sweep has to compute it."""
 
 
 def evaluations_per_sweep(parameters: TeacherStudent) -> float:

@@ -35,6 +35,7 @@ from grokphase.models.neuron_sweep import collapse
 from grokphase.models.teacher_student import (
     TAGGED,
     Data,
+    Forward,
     Position,
     draw_readouts,
     original_weights,
@@ -172,7 +173,7 @@ def with_spring(target: Target, parameters: TeacherStudent, data: Data) -> Targe
         gradient = target.approximate_gradient(position)
         return jax.tree.map(jnp.add, gradient, jax.grad(energy)(position))
 
-    def potential_and_forward(position: Position) -> tuple[jax.Array, Any]:
+    def potential_and_forward(position: Position) -> tuple[jax.Array, Forward]:
         assert target.potential_and_forward is not None
         potential, forward = target.potential_and_forward(position)
         return potential + energy(position), forward

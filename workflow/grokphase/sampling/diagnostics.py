@@ -84,7 +84,9 @@ def diagnose(chains: Chains, datasets: NDArray[np.integer], starts: list[str]) -
         return Diagnostics(1.0, 1.0, 0.0, 0.0, size, size, 0.0)
     kinds = sorted(set(starts))
     method = "split" if _has_few_values(draws) else "rank"
-    rhat = float(array_stats.rhat(deviations, method=method))
+    # Of chains that do not move it is infinite, which is no cause for a warning.
+    with np.errstate(divide="ignore"):
+        rhat = float(array_stats.rhat(deviations, method=method))
     bulk, tail, mcse = float("nan"), float("nan"), float("nan")
     if length >= FEWEST_DRAWS_OF_A_CHAIN or len(np.unique(datasets)) < networks:
         bulk = _effective_size(deviations, "bulk" if method == "rank" else "mean")
@@ -195,7 +197,9 @@ def _nested_rhat(
     rows = np.concatenate([np.flatnonzero(groups == g)[:smallest] for g in range(len(sizes))])
     excess = np.array([(deviations - unstretched)[groups == g].mean() for g in groups])
     values = deviations - excess[:, None]
-    return float(array_stats.rhat_nested(values[rows], superchain_ids=groups[rows], method=method))
+    with np.errstate(divide="ignore"):
+        found = array_stats.rhat_nested(values[rows], superchain_ids=groups[rows], method=method)
+    return float(found)
 
 
 def start_difference(

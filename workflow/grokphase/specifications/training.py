@@ -93,14 +93,15 @@ class Umbrella(BaseModel):
 
 EXPECTED_EVERY = 2
 """Recorded draws per one whose expected counts are computed, the last one among them: successive
-draws have nearly the same, and at d=150, N=700, n=3000 they take a third as long as a draw."""
+draws have nearly the same, and at d=150, N=700, n=3000 they take half as long as a draw."""
 
 
 def unadjusted_draws(burn_in: int) -> int:
-    """Draws of so many of burn-in, the first three quarters, in which every proposal is accepted.
+    """Draws of so many of burn-in, the first three quarters, rounded down, in which every proposal
+    is accepted.
 
     Far from equilibrium the energy error of a step is systematic, and a chain could reject every
-    proposal. The last quarter is adjusted like the recorded draws, so that these do not begin in
+    proposal. The rest is adjusted like the recorded draws, so that these do not begin in
     the distribution of a kernel with discretisation error.
 
     Longer steps and more sweeps in this part bring both starts together sooner. At the paper's
