@@ -551,7 +551,8 @@ def test_a_scale_changes_what_it_names_and_nothing_else():
 
 def test_settings_of_an_unadjusted_part_that_there_is_not_are_warned_of():
     """Of one draw of burn-in, whatever it takes in steps, three quarters are none."""
-    for changes in ({f"{E}.sampler.burn_in": 1}, {f"{E}.sampler.thin": 4}):
+    whole = f"{E}.sampler"
+    for changes in ({f"{whole}.burn_in": 1}, {f"{whole}.burn_in": 4, f"{whole}.thin": 4}):
         warnings = load_config(changed(changes)).warnings(["teacher_student"])
         assert [text.partition(" ")[0] for text in warnings] == [
             f"{E}.sampler.unadjusted_step_size",
