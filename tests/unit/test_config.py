@@ -157,7 +157,7 @@ MISTAKES = {
     ),
     "data that do not fit": (
         {f"{E}.parameters.train_size": 10**9, "figures.fig2.baseline": 0},
-        f"{E}: a network needs 2.42e+03 GiB at train_size=1000000000, width=700, input_dim=150; ",
+        f"{E}: a network needs 7.12e+03 GiB at train_size=1000000000, width=700, input_dim=150; ",
     ),
     "number that YAML reads as text": (
         {f"{E}.parameters.weight_variance": "5e-1"},

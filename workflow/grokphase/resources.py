@@ -62,6 +62,10 @@ TRAINING_MEMORY = 430.0
 """MiB of a training job with the smallest networks, between what it takes with programs compiled
 before and, up to 350 more, while it compiles them."""
 
+ARRAYS_HELD = 2.3
+"""Arrays [N, n] that a job of the teacher-student model holds: 395, 530 and 680 MiB resident with
+N = 50, 2000 and 4000 at n = 8000. Trajectories alone hold none, starting readouts and sweeps do."""
+
 SECONDS_PER_ACTIVATION = 3.0e-10
 """Processor time of one activation of a sweep over the neurons."""
 
@@ -171,7 +175,8 @@ def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:
     if isinstance(parameters, TeacherStudent):
         n, width, d = parameters.train_size, parameters.width, parameters.input_dim
         seconds = 4e-5 + 4 * n * width * d / 9.7e10 + n * width / 8e8
-        return Resources(seconds, (n * width / 2 + 2 * n * d) * 4 / 2**20)
+        floats = ARRAYS_HELD * n * width + 2 * n * d
+        return Resources(seconds, floats * 4 / 2**20)
     cost = gradient_cost(parameters, "auto" if parameters.train_fraction == 1 else "dense")
     return Resources(
         1.2e-4 + cost.operations / OPERATIONS_PER_SECOND, 45 + 1.5 * cost.bytes / 2**20
