@@ -64,7 +64,8 @@ before and, up to 350 more, while it compiles them."""
 
 ARRAYS_HELD = 2.3
 """Arrays [N, n] that a job of the teacher-student model holds: 395, 530 and 680 MiB resident with
-N = 50, 2000 and 4000 at n = 8000. Trajectories alone hold none, starting readouts and sweeps do."""
+N = 50, 2000 and 4000 at n = 8000. Blocks of an exact gradient hold none; starting readouts, sweeps
+and the potential at the end of approximate trajectories do."""
 
 SECONDS_PER_ACTIVATION = 3.0e-10
 """Processor time of one activation of a sweep over the neurons."""

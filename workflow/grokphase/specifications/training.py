@@ -101,8 +101,8 @@ def unadjusted_draws(burn_in: int) -> int:
     is accepted.
 
     Far from equilibrium the energy error of a step is systematic, and a chain could reject every
-    proposal. The rest is adjusted like the recorded draws, so that these do not begin in
-    the distribution of a kernel with discretisation error.
+    proposal. The rest is adjusted like the recorded draws, so that these do not begin in the
+    distribution of a kernel with discretisation error.
 
     Longer steps and more sweeps in this part bring both starts together sooner. At the paper's
     size, at six points from noise 0.1 to 0.3, ten datasets each, the four draws after burn-in were
@@ -140,11 +140,11 @@ def unadjusted_draws(burn_in: int) -> int:
         3 of 5: 0.45 x 6, 2 sweeps    1.5, 2.1     1.7, 2.1     1.5, 1.8     3.2, 2.0   1.09
         3 of 5: 0.35 x 6, 2 sweeps    2.2, 1.9     2.5, 1.5     0.8, 0.9     3.5, 1.1   1.09
         3 of 4: 0.35 x 8, 2 sweeps    2.1, 3.5     2.2, 1.8     1.8, 2.7     3.2, 2.1   1.09
-        3 of 4: 0.5 x 8, 2 sweeps          none    1.0, 3.5     0.7, 3.3     2.2, 2.0   1.09
-        3 of 4: 0.5 x 10, 1 sweep          none    1.5, 3.8     1.9, 3.3     0.9, 1.9   1.12
+        3 of 4: 0.5 x 8, 2 sweeps      diverged    1.0, 3.5     0.7, 3.3     2.2, 2.0   1.09
+        3 of 4: 0.5 x 10, 1 sweep      diverged    1.5, 3.8     1.9, 3.3     0.9, 1.9   1.12
 
-    None: no proposal was accepted after it. Long trajectories bring the starts together, a second
-    adjusted draw removes what their steps leave.
+    Long trajectories bring the starts together, a second adjusted draw removes some of what their
+    steps leave.
     """
     return 3 * burn_in // 4
 
