@@ -169,6 +169,22 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
             np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
 
+def test_points_share_programs_that_give_what_their_own_would(train, tmp_path):
+    """Bit for bit, at another noise and cubic strength too, where no program is added."""
+    folder = tmp_path / "programs"
+    for number, (noise, strength) in enumerate([(0.2, 0.0), (0.3, -0.4)]):
+        of = specification().parameters.model_copy(
+            update={"noise": noise, "cubic_strength": strength}
+        )
+        spec = specification(parameters=of, point=f"noise~{noise}", neuron_sweeps=1)
+        own = rows(train(spec, (0,), f"own {number}"))
+        assert rows(train(spec, (0,), f"kept {number}", program_folder=folder)) == own
+        names = sorted(file.name.split("-")[0] for file in folder.iterdir())
+        assert names == ["advance", "begin"]
+    train(spec, (0,), "other code", "changed", program_folder=folder)
+    assert len(list(folder.iterdir())) == 4
+
+
 def test_datasets_that_move_together_change_none_of_the_others(train, monkeypatch):
     """As on an accelerator; on a CPU bit for bit, annealed networks and sweeps included."""
     spec = specification(

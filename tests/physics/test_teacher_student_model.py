@@ -341,6 +341,25 @@ def test_control_variates_are_zero_in_the_population():
     assert np.var(values, axis=0)[:2] == pytest.approx([2 / 100, 42 / 100], rel=0.5)
 
 
+KERNEL = {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 2}
+
+
+def specification(of, **settings):
+    """Two draws without burn-in."""
+    return TrainingSpecification(
+        experiment="e",
+        seed=0,
+        point="p",
+        model="teacher_student",
+        parameters=of,
+        burn_in=0,
+        draws=2,
+        thin=1,
+        planted=PlantedStart(),
+        **{"kernel": KERNEL, **settings},
+    )
+
+
 def test_a_start_from_the_prior_has_standard_normal_input_weights():
     """Kolmogorov-Smirnov (false alarm < 1e-5), and uncorrelated components."""
     of = parameters(width=20_000, input_dim=3, train_size=5)
@@ -375,20 +394,28 @@ def test_readouts_start_at_the_noise_where_a_network_begins():
     """An annealed network's, not that of its point: at a high one they are those of the prior."""
     of = parameters(width=200, input_dim=3, train_size=300, noise=1e-3)
     _, data = problem(of)
-    own, hot = (
-        model.start(jax.random.key(0), "prior", start, data, PlantedStart()).readout
-        for start in (of, of.model_copy(update={"noise": 1e6}))
-    )
+    spec = specification(of, networks=Networks(prior=2, planted=0))
+    keys = jax.random.split(jax.random.key(0), (1, 2))
+    placed = model.start(keys[0, 0], "prior", of, data, PlantedStart())
+    positions = jax.tree.map(lambda x: np.stack([x, x])[None], placed)
+    together = jax.tree.map(lambda x: jnp.asarray(x)[None], data)
+    sampler = training._sampler(spec, model, 1)
+    begun = sampler.start(positions, together, keys, jnp.array([1.0, 1e9]))
+    own, hot = begun.state.position.readout[0]
     assert kstest(hot, "norm").pvalue > 1e-5
     assert float(jnp.abs(own - hot).max()) > 1
+    # Their potential is that of the point.
+    position = jax.tree.map(lambda x: x[0, 1], begun.state.position)
+    expected, _ = model.target(of, data).potential_and_gradient(position)
+    assert float(begun.state.potential[0, 1]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_a_planted_start_is_never_a_prior_start():
+def test_a_planted_start_is_never_a_prior_start(started):
     """Also where the fraction of a few neurons is less than one."""
     of = parameters(width=12, input_dim=40, train_size=5)
     _, data = problem(of)
     planted, prior = (
-        model.start(jax.random.key(1), kind, of, data, PlantedStart(fraction=0.04))
+        started(jax.random.key(1), kind, of, data, PlantedStart(fraction=0.04))
         for kind in ("planted", "prior")
     )
     q = np.asarray(model.overlaps(planted, of, data))
@@ -396,13 +423,13 @@ def test_a_planted_start_is_never_a_prior_start():
     assert (planted.weights != prior.weights).any(axis=1).sum() == 1
 
 
-def test_a_planted_start_has_droplets_that_support_the_teacher():
+def test_a_planted_start_has_droplets_that_support_the_teacher(started):
     """`fraction` of the neurons at q = +-overlap, whose readouts follow; the rest prior."""
     of = parameters(width=400, input_dim=10, train_size=200, weight_variance=0.5, noise=0.1)
     _, data = problem(of)
     planted = PlantedStart(fraction=0.1, overlap=0.8)
-    position = model.start(jax.random.key(1), "planted", of, data, planted)
-    prior = model.start(jax.random.key(1), "prior", of, data, planted)
+    position = started(jax.random.key(1), "planted", of, data, planted)
+    prior = started(jax.random.key(1), "prior", of, data, planted)
     q = np.asarray(model.overlaps(position, of, data))
     droplet = np.arange(400) < 40
     np.testing.assert_allclose(np.abs(q[droplet]), 0.8, rtol=1e-5)
@@ -492,20 +519,11 @@ def test_variates_are_recorded_with_the_exact_gradient(monkeypatch):
     """Forces in bfloat16, whose errors have a fixed sign, move the networks alone."""
     monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
     of = parameters(input_dim=20, width=30, train_size=200)
-    kernel = {"kernel": "hamiltonian", "step_size": 0.02, "leapfrog_steps": 2}
-    spec = TrainingSpecification(
-        experiment="e",
-        seed=0,
-        point="p",
-        model="teacher_student",
-        parameters=of,
-        kernel=kernel | {"force_precision": "bfloat16"},
-        burn_in=0,
-        draws=2,
-        thin=1,
-        neuron_sweeps=1,
+    spec = specification(
+        of,
         networks=Networks(prior=1, planted=0),
-        planted=PlantedStart(),
+        kernel=KERNEL | {"force_precision": "bfloat16"},
+        neuron_sweeps=1,
     )
     _, data = problem(of)
     start = model.start(jax.random.key(0), "prior", of, data, spec.planted)
@@ -515,7 +533,8 @@ def test_variates_are_recorded_with_the_exact_gradient(monkeypatch):
     )
     sampler = training._sampler(spec, model, 1)
     keys = jax.random.split(jax.random.key(1), (1, 1))
-    ended = sampler.run(keys, sampler.start(positions, together), together, lambda now: None)
+    begun = sampler.start(positions, together, keys)
+    ended = sampler.run(keys, begun, together, lambda now: None)
     state = jax.tree.map(lambda x: x[0, 0], ended.state)
     exact = model.stein_variates(state_of(of, data, state.position), of, data)
     rough = model.stein_variates(state, of, data)

@@ -4,7 +4,7 @@ import hashlib
 import platform
 
 import pytest
-from grokphase import layout
+from grokphase import processor
 from grokphase.layout import Layout, default_cache, parse_range, range_name
 
 PROCESSOR = "processor\t: {n}\nmodel name\t: {name}\ncpu MHz\t\t: {mhz}\nflags\t\t: fpu {flag}\n\n"
@@ -13,7 +13,7 @@ PROCESSOR = "processor\t: {n}\nmodel name\t: {name}\ncpu MHz\t\t: {mhz}\nflags\t
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Function: the folder on a machine with these cores."""
-    monkeypatch.setattr(layout, "CPU_INFORMATION", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_INFORMATION", tmp_path / "cpuinfo")
 
     def of(*cores):
         text = "".join(PROCESSOR.format(n=n, **core) for n, core in enumerate(cores))
@@ -42,9 +42,9 @@ def test_the_folder_is_the_same_in_every_process(cache):
 
 
 def test_a_machine_that_says_nothing_of_its_processor_has_a_folder_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "CPU_INFORMATION", tmp_path / "none")
+    monkeypatch.setattr(processor, "CPU_INFORMATION", tmp_path / "none")
     folder = default_cache("results")
-    monkeypatch.setattr(layout.platform, "machine", lambda: "another")
+    monkeypatch.setattr(processor.platform, "machine", lambda: "another")
     assert default_cache("results") != folder
 
 

@@ -9,7 +9,7 @@ import pytest
 from grokphase.sampling import tree
 from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.sampling.kernels import Target, load
-from grokphase.sampling.random_keys import fold_in_name, network_key
+from grokphase.sampling.random_keys import fold_in_name, network_keys
 
 IDENTITIES = list(
     itertools.product(
@@ -21,6 +21,12 @@ IDENTITIES = list(
         range(3),  # network
     )
 )
+
+
+def network_key(*identity):
+    """The key of one network."""
+    *of_all, start, network = identity
+    return network_keys(*of_all, [(start, network)])[0]
 
 
 def data(key):
@@ -55,6 +61,14 @@ def test_keys_do_not_depend_on_the_order_of_computation():
 def test_keys_are_stable(identity, expected):
     """These values may never change: published trajectories depend on them."""
     assert data(network_key(*identity)) == expected
+
+
+def test_a_purpose_is_folded_into_the_keys_of_all_networks():
+    networks = [("prior", 0), ("prior", 1), ("planted", 0)]
+    identity = ("e", 3, "noise~0.1", 2)
+    keys = network_keys(*identity, networks, "steps")
+    for key, one in zip(keys, networks, strict=True):
+        assert data(key) == data(fold_in_name(network_key(*identity, *one), "steps"))
 
 
 def test_leaves_of_a_pytree_have_independent_noise():

@@ -465,7 +465,7 @@ class Training:
     def draws(self):
         """Draws that the checkpoint holds, over both datasets, with burn-in."""
         [path] = self.checkpoints.glob("*.checkpoint")
-        key = path.read_bytes().split(b"\n")[0].split()[-1].decode()
+        key = path.read_bytes().split(b"\n")[0].split()[1].decode()
         arrays = Checkpoint(path, key).load()
         finished = sum(name.endswith("/acceptance") for name in arrays if "finished" in name)
         return finished * (self.BURN_IN + self.DRAWS) + int(arrays.get("current/done", 0))

@@ -269,6 +269,8 @@ def train(
         checkpoints or Path(layout.checkpoints(wanted.experiment)),
         code_digest or provenance.code_digest(*modules),
         checkpoint_seconds,
+        # Compiled programs are found by the digest of the code.
+        None if provenance.modules_elsewhere() else Path(os.environ["JAX_COMPILATION_CACHE_DIR"]),
     )
 
 

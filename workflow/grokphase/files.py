@@ -66,6 +66,17 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def sealed(body: bytes, label: str) -> bytes:
+    """Contents of a file that holds `body`, of the kind that the label says, with a checksum."""
+    return f"{label} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+
+def unsealed(contents: bytes, label: str) -> bytes | None:
+    """The body of `sealed`; None if it is damaged or of another label."""
+    _, _, body = contents.partition(b"\n")
+    return body if contents == sealed(body, label) else None
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON-serialisable value in canonical form (hexadecimal)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,10 +1,8 @@
 """Where every file of a run lies: results/<scale>/<experiment>/..., results/<scale>/figures/..."""
 
-import hashlib
-import platform
 from pathlib import Path
 
-from grokphase.processor import CPU_INFORMATION
+from grokphase.processor import processor_digest
 
 DEFAULT_SCALE = "paper"
 
@@ -94,12 +92,5 @@ def parse_range(name: str) -> range:
 
 
 def default_cache(root: str) -> Path:
-    """Folder of compiled programs, shared by all scales; one for each kind of processor, as a
-    program compiled on one need not run on another."""
-    try:
-        text = CPU_INFORMATION.read_text()
-    except OSError:
-        text = ""
-    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags"))}
-    processor = hashlib.sha256("".join([platform.machine(), *sorted(lines)]).encode()).hexdigest()
-    return Path(root) / ".cache" / "compiled" / processor[:8]
+    """Folder of compiled programs, shared by all scales; one for each kind of processor."""
+    return Path(root) / ".cache" / "compiled" / processor_digest()[:8]

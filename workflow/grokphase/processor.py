@@ -1,5 +1,7 @@
 """What the processor can do, and how JAX uses it."""
 
+import hashlib
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -24,3 +26,14 @@ def multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return not _BFLOAT16.isdisjoint(words)
+
+
+def processor_digest() -> str:
+    """SHA-256 (hexadecimal) of the kind of processor: a program compiled on one need not run on
+    another."""
+    try:
+        text = CPU_INFORMATION.read_text()
+    except OSError:
+        text = ""
+    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags"))}
+    return hashlib.sha256("".join([platform.machine(), *sorted(lines)]).encode()).hexdigest()

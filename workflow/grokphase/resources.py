@@ -42,10 +42,10 @@ SNAKEMAKE_MEMORY = 160.0
 job step. Resident memory of the smallest training job alone, with pages that processes share
 counted more than once, was up to 540 MiB in the job step and 720 MiB in both; it asks for 797."""
 
-TRAINING_START = 1.9
+TRAINING_START = 1.1
 """Seconds until a training job draws whose programs an earlier one has compiled."""
 
-COMPILATION = 2.0
+COMPILATION = 2.5
 """Seconds that the first job of an experiment takes longer."""
 
 COMPILATION_OF_SWEEPS = 3.0
@@ -138,11 +138,11 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
     parameters = specification.parameters
     settings = kernels.settings(specification.kernel)
     networks = len(specification.networks.starts())
-    profiles = 0.0
+    profiles, compared = 0.0, 0.0
     if specification.umbrella is not None:
         windows = len(specification.umbrella.overlaps)
         profiles = specification.draws + windows * specification.umbrella.draws
-        profiles += PROFILES_COMPARED / networks
+        compared = PROFILES_COMPARED
     seconds, memory = gradient(parameters)
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
     gradients += specification.neuron_sweeps > 0
@@ -156,7 +156,7 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         collapsed = collapsed_gradient(parameters)
         of_step = seconds + (gradients + 2) * collapsed.seconds
         memory = max(memory, collapsed.memory)
-    of_network = specification.steps_in_all * of_step
+    of_job, of_network = TRAINING_START, specification.steps_in_all * of_step
     if specification.neuron_sweeps:
         of_sweep = sweep(parameters)
         of_network += specification.sweeps_in_all * of_sweep.seconds
@@ -166,9 +166,10 @@ def training(specification: TrainingSpecification, datasets: int) -> Resources:
         if specification.neuron_sweeps:
             densities = math.ceil(specification.draws / EXPECTED_EVERY)
         of_network += densities * density(parameters) + profiles * profile(parameters)
+        of_job += compared * profile(parameters)
         if approximate:
             of_network += specification.draws * seconds
-    return Resources(TRAINING_START + datasets * networks * of_network, TRAINING_MEMORY + memory)
+    return Resources(of_job + datasets * networks * of_network, TRAINING_MEMORY + memory)
 
 
 def gradient(parameters: TeacherStudent | ModularAddition) -> Resources:

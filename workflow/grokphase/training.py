@@ -24,7 +24,8 @@ from grokphase.progress import Progress
 from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, Checkpoint, checkpoint_of
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
-from grokphase.sampling.random_keys import fold_in_name, network_key
+from grokphase.sampling.programs import Programs
+from grokphase.sampling.random_keys import network_keys
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
 from grokphase.specifications.training import STARTS, TrainingSpecification
 from grokphase.storage import write_table
@@ -51,19 +52,20 @@ def train(
     checkpoint_folder: Path,
     code_digest: str,
     checkpoint_seconds: float = 30.0,
+    program_folder: Path | None = None,
 ) -> None:
     """Train every network on the given datasets (index -> file) and write one shard.
 
     An interrupted run continues from its checkpoint in `checkpoint_folder`, and its shard is byte
     for byte that of an uninterrupted one. The last checkpoint, with every dataset finished, stays:
-    the same job run again writes its shard from it. Raises GrokphaseError for a dataset of other
-    parameters and for dynamics that diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT,
-    once the state is saved.
+    the same job run again writes its shard from it. Compiled programs are kept in `program_folder`
+    if it is given. Raises GrokphaseError for a dataset of other parameters and for dynamics that
+    diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT, once the state is saved.
     """
     _configure_arithmetic()
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     groups = datasets_together(specification, sorted(dataset_files))
-    sampler = _sampler(specification, model, len(groups[0]))
+    sampler = _sampler(specification, model, len(groups[0]), program_folder, code_digest)
     total = sampler.schedule.total
     identity = {
         "specification": specification.model_dump(mode="json"),
@@ -131,7 +133,7 @@ class _Keeper:
         self._checkpoint = checkpoint
         self._every = every_seconds
         self._interrupted = interrupted
-        self._finished = finished
+        self.finished = finished
         self._total = total
         self._draws = total * datasets
         self._progress = Progress(self._draws, "draws")
@@ -139,11 +141,11 @@ class _Keeper:
 
     def after_block(self, group: list[int], now: Ensemble) -> None:
         """Raises StoppedError after a signal, once the state is saved."""
-        done = self._total * len(self._finished) + now.done * len(group)
+        done = self._total * len(self.finished) + now.done * len(group)
         self._progress.update(done)
         signal = self._interrupted()
         if signal or time.monotonic() - self._saved >= self._every:
-            self._checkpoint.save(_pack_finished(self._finished) | _pack(group[0], now))
+            self._checkpoint.save(_pack_finished(self.finished) | _pack(group[0], now))
             self._saved = time.monotonic()
         if signal:
             raise StoppedError(
@@ -172,13 +174,14 @@ def _train_group(
         model.load_data(specification.parameters, _read_dataset(specification, dataset, path))
         for dataset, path in files.items()
     ]
+    start_keys = _network_keys(specification, group, "start")
     starts = [
-        _starting_positions(specification, model, dataset, one)
-        for dataset, one in zip(group, data, strict=True)
+        _starting_positions(specification, model, keys, one)
+        for keys, one in zip(start_keys, data, strict=True)
     ]
-    keys = jnp.stack([_step_keys(specification, dataset) for dataset in group])
-    together = _stacked(data)
-    ensemble = sampler.start(_stacked(starts), together)
+    together, noise_ratios = _stacked(data), _noise_ratios(specification)
+    ensemble = sampler.start(_stacked(starts), together, start_keys, noise_ratios)
+    began = jax.tree.map(np.array, ensemble.state.position)
     if restored.get("current/dataset") == group[0]:
         ensemble = _unpack_ensemble(restored, ensemble)
     adjusted = kernels.settings(specification.kernel).exact
@@ -188,18 +191,19 @@ def _train_group(
     def after_block(now: Ensemble) -> None:
         if adjusted and now.done > schedule.unadjusted:
             _check_precision(specification, group, now)
-        if now.done == schedule.burn_in + schedule.draws:
-            position = jax.tree.map(lambda x: x[0, -1], now.state.position)
+        if now.done == schedule.burn_in + schedule.draws and not keeper.finished:
+            # Those of one dataset are enough: they take as long as a draw or two.
+            position = jax.tree.map(lambda x: np.asarray(x)[0, -1], now.state.position)
             moves.check_profiles(specification, specification.parameters, position, data[0])
         keeper.after_block(group, now)
 
     try:
         ensemble = sampler.run(
-            keys,
+            _network_keys(specification, group, "steps"),
             ensemble,
             together,
             after_block,
-            _noise_ratios(specification),
+            noise_ratios,
         )
     except DivergenceError as error:
         names = ("unadjusted_step_size", "step_size")
@@ -224,6 +228,7 @@ def _train_group(
             "lower parameters.readout_variance, or set sampler.neuron_sweeps to 0, in "
             f"experiments.{specification.experiment}"
         )
+    ended = jax.tree.map(np.asarray, ensemble.state.position)
     counts_column = shards.MODEL_COLUMNS[specification.model][0][0]
     observables = len(OBSERVABLES[specification.model])
     return {
@@ -237,8 +242,7 @@ def _train_group(
             f"expected_{counts_column}": ensemble.expected_counts[row],
             "overlap_profiles": ensemble.profiles[row].reshape(len(ensemble.profiles[row]), -1),
             **model.saved(
-                starts[row],
-                jax.tree.map(lambda x, row=row: x[row], ensemble.state.position),
+                *(jax.tree.map(lambda x, row=row: x[row], p) for p in (began, ended)),
                 specification.parameters,
             ),
         }
@@ -248,7 +252,7 @@ def _train_group(
 
 def _check_precision(specification: TrainingSpecification, group: list[int], now: Ensemble) -> None:
     """Raises GrokphaseError where potentials are too large to be compared in single precision."""
-    potential = float(jnp.abs(now.state.potential).max())
+    potential = float(np.abs(now.state.potential).max())
     error = potential * float(np.finfo(np.float32).eps)
     if error > LARGEST_ENERGY_ERROR:
         raise GrokphaseError(
@@ -285,8 +289,30 @@ def datasets_together(specification: TrainingSpecification, datasets: list[int])
     return [datasets[first : first + size] for first in range(0, len(datasets), size)]
 
 
-def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: int) -> Sampler:
-    """The sampler of networks on so many datasets at a time."""
+def common_specification(
+    specification: TrainingSpecification, model: ModuleType
+) -> TrainingSpecification:
+    """The same without what its programs are given as data or in keys, all of which is None.
+
+    Programs are made from it, so that none can hold a value of one point and serve another.
+    """
+    of_point = dict.fromkeys(model.PARAMETERS_IN_DATA)
+    parameters = specification.parameters.model_copy(update=of_point)
+    named = dict.fromkeys(("experiment", "seed", "point"))
+    return specification.model_copy(update={"parameters": parameters, **named})
+
+
+def _sampler(
+    specification: TrainingSpecification,
+    model: ModuleType,
+    datasets: int,
+    program_folder: Path | None = None,
+    code_digest: str = "",
+) -> Sampler:
+    """The sampler of networks on so many datasets at a time; compiled programs are kept in the
+    folder, if there is one, for this version of the code."""
+    specification = common_specification(specification, model)
+    identity = [specification.model_dump(mode="json", warnings=False), datasets, code_digest]
     parameters = specification.parameters
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     kernel = kernels.load(specification.kernel["kernel"])
@@ -312,7 +338,11 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
             return state
         return state._replace(gradient=target.potential_and_gradient(state.position)[1])
 
+    def settle(key: jax.Array, position: Any, data: Any) -> Any:
+        return model.settle(key, position, parameters, data)
+
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
+
     per_step = moves.work_per_step(specification, parameters, gradients)
     work_per_draw = per_step * specification.thin * len(specification.networks.starts())
     speed = 1.0 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED
@@ -333,6 +363,8 @@ def _sampler(specification: TrainingSpecification, model: ModuleType, datasets: 
         moves.profiles(specification, parameters),
         work_per_draw * schedule.total,
         with_exact_gradient if STEIN_VARIATES[specification.model] else None,
+        settle,
+        Programs(program_folder, identity),
     )
 
 
@@ -363,28 +395,28 @@ def _read_dataset(specification: TrainingSpecification, dataset: int, path: Path
     return read_dataset(path, wanted)
 
 
-def _network_keys(specification: TrainingSpecification, dataset: int) -> list[jax.Array]:
-    return [
-        network_key(
-            specification.experiment,
-            specification.seed,
-            specification.point,
-            dataset,
-            kind,
-            network,
-        )
-        for kind, network in specification.networks.starts()
-    ]
+def _network_keys(
+    specification: TrainingSpecification, datasets: list[int], purpose: str
+) -> jax.Array:
+    """Keys [datasets, networks] for a purpose."""
+    one = specification
+    return jnp.stack(
+        [
+            network_keys(
+                one.experiment, one.seed, one.point, dataset, one.networks.starts(), purpose
+            )
+            for dataset in datasets
+        ]
+    )
 
 
 def _starting_positions(
-    specification: TrainingSpecification, model: ModuleType, dataset: int, data: Any
+    specification: TrainingSpecification, model: ModuleType, keys: jax.Array, data: Any
 ) -> Any:
     """Positions with a leading axis [networks], functions of the networks' keys alone."""
-    keys = _network_keys(specification, dataset)
     positions = [
         model.start(
-            fold_in_name(key, "start"),
+            key,
             STARTS[kind],
             specification.parameters.model_copy(update={"noise": noise}),
             data,
@@ -409,17 +441,12 @@ def _first_noises(specification: TrainingSpecification) -> list[float]:
 def _noise_ratios(specification: TrainingSpecification) -> jax.Array | None:
     """Noise at the beginning of burn-in over the point's own [networks]; None if none anneals."""
     ratios = np.array(_first_noises(specification)) / specification.parameters.noise
-    return None if (ratios == 1).all() else jnp.asarray(ratios, jnp.float32)
-
-
-def _step_keys(specification: TrainingSpecification, dataset: int) -> jax.Array:
-    """Keys [networks] of the networks' steps."""
-    return jnp.stack([fold_in_name(key, "steps") for key in _network_keys(specification, dataset)])
+    return None if (ratios == 1).all() else jax.device_put(ratios.astype(np.float32))
 
 
 def _stacked(trees: list[Any]) -> Any:
     """Pytrees of one structure as one with a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *trees)
+    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
 
 
 def _pack_finished(finished: dict[int, Arrays]) -> Arrays:
@@ -455,7 +482,8 @@ def _unpack_finished(arrays: Arrays) -> dict[int, Arrays]:
 def _unpack_ensemble(arrays: Arrays, like: Ensemble) -> Ensemble:
     structure = jax.tree.structure(like.state)
     leaves = [
-        jnp.asarray(arrays[f"current/state/{i}"]) for i in range(len(jax.tree.leaves(like.state)))
+        jax.device_put(arrays[f"current/state/{i}"])
+        for i in range(len(jax.tree.leaves(like.state)))
     ]
     return Ensemble(
         int(arrays["current/done"]),

@@ -3,8 +3,10 @@
 A model module defines, for whitened positions of one network,
 
     load_data           (parameters, dataset) -> what differs between points and datasets
+    PARAMETERS_IN_DATA  names of the parameters that only load_data and start read
     target              (parameters, data) -> Target of the kernels
-    start               (key, kind, parameters, data, planted) -> a starting position
+    start               (key, kind, parameters, data, planted) -> where a network is placed
+    settle              (key, position, parameters, data) -> where it begins, placed there
     observables         the scalars listed in grokphase.tables.observables
     order_parameters    what the histogram counts, as COUNTING says
     stein_variates      functions of a state whose average over the posterior is zero

@@ -37,6 +37,9 @@ from grokphase.tables.shards import POWER_BINS, POWER_WIDTH, SAVED_NEURONS
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
+PARAMETERS_IN_DATA = ("noise",)
+"""Parameters that are data to the compiled programs, which are the same for all their values."""
+
 EVALUATED_ROWS = 32
 """Rows n of the table on which accuracies are measured; at smaller P, all of them."""
 
@@ -71,7 +74,8 @@ def prior_position(
     Drawn by NumPy: the key must be a value, not one that JAX traces.
     """
     random, shape = generator(key), (parameters.width, parameters.prime)
-    return ModularNetwork(*(jnp.asarray(random.standard_normal(shape), dtype) for _ in range(3)))
+    draws = [random.standard_normal(shape).astype(dtype) for _ in range(3)]
+    return ModularNetwork(*jax.device_put(draws))
 
 
 def to_network(position: ModularNetwork, parameters: ModularAddition) -> ModularNetwork:
@@ -435,10 +439,10 @@ def planted_position(
         modes[:, np.arange(n)[:, None], frequency] = 0
         weights = weights + np.fft.irfft(modes, prime, axis=-1)
     readout, _ = readout_posterior(weights[0], weights[1], parameters)
-    network = ModularNetwork(*(jnp.asarray(x, dtype) for x in (readout, *weights)))
     # Rescale in float64: the readouts are far below one.
     scale = (parameters.readout_variance / parameters.width) ** 0.5
-    return network._replace(readout=jnp.asarray(readout / scale, dtype))
+    whitened = [x.astype(dtype) for x in (readout / scale, *weights)]
+    return ModularNetwork(*jax.device_put(whitened))
 
 
 class Data(NamedTuple):
@@ -451,7 +455,7 @@ class Data(NamedTuple):
 def load_data(parameters: ModularAddition, dataset: PairOrder) -> Data:
     """Noise and training pairs: the first `train_fraction` of the dataset's order."""
     trained = round(parameters.train_fraction * parameters.prime**2)
-    return Data(jnp.asarray(parameters.noise, jnp.float32), jnp.asarray(dataset.rank < trained))
+    return Data(*jax.device_put([np.float32(parameters.noise), dataset.rank < trained]))
 
 
 def stein_variates(state: State, parameters: ModularAddition, data: Data) -> jax.Array:
@@ -505,6 +509,13 @@ def start(
     return planted_position(
         key, parameters, droplet_power(parameters), planted.background, planted.waves
     )
+
+
+def settle(
+    key: Array, position: ModularNetwork, parameters: ModularAddition, data: Data
+) -> ModularNetwork:
+    """The start as it is."""
+    return position
 
 
 def order_parameters(position: ModularNetwork, parameters: ModularAddition, data: Data) -> Array:

@@ -24,7 +24,7 @@ from grokphase.parameters import TeacherStudent
 from grokphase.processor import multiplies_bfloat16
 from grokphase.sampling import ensemble
 from grokphase.sampling.kernels import State, Target
-from grokphase.sampling.random_keys import generator
+from grokphase.sampling.random_keys import fold_in_name, generator
 from grokphase.specifications.training import PlantedStart
 
 COUNTING = ensemble.OVERLAPS
@@ -32,6 +32,9 @@ DROPLET_OVERLAP = 0.5
 
 DROPLET_EDGE = 0.05
 """Width in q^2 of the smooth step that stands for a droplet among the trial functions."""
+
+PARAMETERS_IN_DATA = ("noise", "cubic_strength")
+"""Parameters that are data to the compiled programs, which are the same for all their values."""
 
 TAGGED = -1
 """The neuron that a spring may hold: the last, which no start plants unless it plants all."""
@@ -89,11 +92,11 @@ class Data(NamedTuple):
     What differs between the points of a sweep is data, so that one compiled program serves all.
     """
 
-    inputs: jax.Array
-    targets: jax.Array
-    teacher: jax.Array
-    noise: jax.Array
-    cubic_strength: jax.Array
+    inputs: Any
+    targets: Any
+    teacher: Any
+    noise: Any
+    cubic_strength: Any
     centre: Any = 0.0
     stiffness: Any = 0.0
 
@@ -115,17 +118,15 @@ def targets(
 
 def load_data(parameters: TeacherStudent, dataset: Dataset) -> Data:
     """The training set of one dataset at the noise and cubic strength of `parameters`, float32."""
-    return Data(
-        inputs=jnp.asarray(dataset.inputs, jnp.float32),
-        targets=jnp.asarray(
-            targets(dataset.inputs, dataset.teacher, parameters.cubic_strength), jnp.float32
-        ),
-        teacher=jnp.asarray(dataset.teacher, jnp.float32),
-        noise=jnp.asarray(parameters.noise, jnp.float32),
-        cubic_strength=jnp.asarray(parameters.cubic_strength, jnp.float32),
-        centre=jnp.zeros(()),
-        stiffness=jnp.zeros(()),
+    values = Data(
+        inputs=dataset.inputs,
+        targets=targets(dataset.inputs, dataset.teacher, parameters.cubic_strength),
+        teacher=dataset.teacher,
+        noise=parameters.noise,
+        cubic_strength=parameters.cubic_strength,
     )
+    # jnp.asarray would compile a program for each shape.
+    return Data(*jax.device_put([np.asarray(x, np.float32) for x in values]))
 
 
 def control_variates(data: Data) -> NDArray[np.float64]:
@@ -318,18 +319,14 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
 def start(
     key: jax.Array, kind: str, parameters: TeacherStudent, data: Data, planted: PlantedStart
 ) -> Position:
-    """A starting position at the noise of the parameters, where an annealed network begins: input
-    weights from the prior, or those with planted droplets.
+    """Where a network is placed: input weights from the prior, or those with planted droplets.
 
     A planted start sets the overlap of a fraction of the neurons, at least one, to +-q (random
-    signs). NumPy draws them, so the key must be a value, not one that JAX traces. The readouts are
-    drawn from their posterior given the input weights. (With readouts from the prior the first
-    residual is as large as the targets, and calls up droplets by the dozen, which then take as long
-    to go as the planted ones.)
+    signs). NumPy draws them, so the key must be a value, not one that JAX traces. The readouts,
+    zero here, are those of `settle`.
     """
     width = parameters.width
-    weights_key, readout_key = jax.random.split(key)
-    random, dtype = generator(weights_key), data.targets.dtype
+    random, dtype = generator(key), data.targets.dtype
     weights = random.standard_normal((width, parameters.input_dim))
     if kind == "planted":
         chosen = slice(max(1, round(planted.fraction * width)))
@@ -337,12 +334,19 @@ def start(
         teacher = np.asarray(data.teacher, np.float64)
         wanted = sign * planted.overlap / prior_scale(parameters).weights
         weights[chosen] += np.outer(wanted - weights[chosen] @ teacher, teacher)
-    first = data._replace(noise=jnp.asarray(parameters.noise, dtype))
-    whitened = jnp.asarray(weights, dtype)
-    return Position(draw_readouts(readout_key, whitened, parameters, first), whitened)
+    return Position(np.zeros(width, dtype), weights.astype(dtype))
 
 
-@partial(jax.jit, static_argnames="parameters")
+def settle(key: jax.Array, position: Position, parameters: TeacherStudent, data: Data) -> Position:
+    """The start with readouts from their posterior given the input weights.
+
+    With readouts from the prior the first residual is as large as the targets, and calls up
+    droplets by the dozen, which then take as long to go as the planted ones.
+    """
+    readout_key = fold_in_name(key, "readouts")
+    return position._replace(readout=draw_readouts(readout_key, position.weights, parameters, data))
+
+
 def draw_readouts(
     key: jax.Array, weights: jax.Array, parameters: TeacherStudent, data: Data
 ) -> jax.Array:
@@ -360,10 +364,11 @@ def draw_readouts(
     data_key, prior_key = jax.random.split(key)
     features = scale.readout * jax.scipy.special.erf(data.inputs @ (scale.weights * weights).T)
     perturbation = jnp.sqrt(data.noise) * jax.random.normal(data_key, data.targets.shape)
-    wanted = features.T @ (data.targets + perturbation) / data.noise
+    # Vectors first: a transposed matrix times a vector takes eight times as long.
+    wanted = (data.targets + perturbation) @ features / data.noise
 
     def precision(readout: jax.Array) -> jax.Array:
-        return readout + features.T @ (features @ readout) / data.noise
+        return readout + (features @ readout) @ features / data.noise
 
     of_prior = jax.random.normal(prior_key, (parameters.width,))
     return jax.scipy.sparse.linalg.cg(precision, wanted + of_prior, tol=1e-3, maxiter=200)[0]

@@ -23,7 +23,7 @@ too high, with one nat by a half. A single neuron in six dimensions, on thirty p
 has 1.9."""
 
 PROFILES_COMPARED = 8
-"""Profiles of one network on every dataset whose differences give that noise, to a quarter."""
+"""Profiles of one network of a job whose differences give that noise, to a quarter."""
 
 ROTATIONS = 3
 """Forces of the trajectory that refreshes the copies at every overlap."""

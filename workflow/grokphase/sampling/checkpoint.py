@@ -1,7 +1,6 @@
 """Checkpoints: atomic, with a checksum; the previous one is kept until the next is safe."""
 
 import contextlib
-import hashlib
 import io
 import logging
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokphase.errors import GrokphaseError
-from grokphase.files import digest, remove_abandoned, replaced
+from grokphase.files import digest, remove_abandoned, replaced, sealed, unsealed
 
 Arrays = dict[str, NDArray]
 
@@ -46,7 +45,7 @@ class Checkpoint:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         body = buffer.getvalue()
         with replaced(self.path) as temporary:
-            temporary.write_bytes(self._header(body) + body)
+            temporary.write_bytes(sealed(body, self._label))
             if self._read(self.path) is not None:
                 # A hard link keeps the old file reachable while the new one takes its name.
                 link = self.previous.with_name(f"{temporary.name}.link")
@@ -78,7 +77,7 @@ class Checkpoint:
     def _read(self, path: Path) -> bytes | None:
         """The contents of a whole checkpoint of this computation, or None."""
         try:
-            header, _, body = path.read_bytes().partition(b"\n")
+            return unsealed(path.read_bytes(), self._label)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -86,7 +85,6 @@ class Checkpoint:
                 f"cannot read the checkpoint {path}: {error.strerror or error}; check its "
                 "permissions, or delete it to begin this job anew"
             ) from error
-        return body if header + b"\n" == self._header(body) else None
 
     def remove(self) -> None:
         """Delete the checkpoint: the result of its computation has been used."""
@@ -95,5 +93,6 @@ class Checkpoint:
                 path.unlink()
         remove_abandoned(self.path)
 
-    def _header(self, body: bytes) -> bytes:
-        return f"grokphase-checkpoint {hashlib.sha256(body).hexdigest()} {self.key}\n".encode()
+    @property
+    def _label(self) -> str:
+        return f"grokphase-checkpoint {self.key}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from grokphase.errors import DivergenceError
 from grokphase.sampling.kernels import Kernel, Position, State
+from grokphase.sampling.programs import Programs
 from grokphase.sampling.random_keys import fold_in_name
 from grokphase.specifications.training import EXPECTED_EVERY, unadjusted_draws
 from grokphase.tables.shards import FINE_BINS, FINE_LIMIT, FINE_WIDTH
@@ -198,6 +199,10 @@ class Sampler:
         posterior itself, for observables that a gradient of approximate forces would bias.
     work : multiply-adds of the steps of the networks of a dataset, which decide how much time is
         given to compilation.
+    settle : (key, position, data) -> the position at which a network begins that is placed at
+        `position`, at the noise at which it begins; None: there.
+    programs : where compiled programs are kept, of an identity that includes all of the above;
+        None: in JAX's own cache.
     """
 
     def __init__(
@@ -211,6 +216,8 @@ class Sampler:
         profiles: Profiles | None = None,
         work: float = math.inf,
         with_exact_gradient: Callable[[Any, State], State] | None = None,
+        settle: Callable[[jax.Array, Position, Any], Position] | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self.schedule = schedule
         self.bins = counting.bins
@@ -221,6 +228,30 @@ class Sampler:
 
         def initial(positions: Position, data: Any) -> State:
             return mapped(make_kernel(data, jnp.asarray(True)).init)(positions)
+
+        def begin_dataset(
+            keys: jax.Array | None,
+            positions: Position,
+            data: Any,
+            noise_ratios: jax.Array | None,
+        ) -> State:
+            def settled(key: jax.Array, position: Position, ratio: Any = None) -> Position:
+                assert settle is not None
+                here = data if ratio is None else data._replace(noise=data.noise * ratio)
+                return settle(key, position, here)
+
+            if settle:
+                annealed = () if noise_ratios is None else (noise_ratios,)
+                positions = mapped(settled)(keys, positions, *annealed)
+            return initial(positions, data)
+
+        def begin(
+            keys: jax.Array | None, positions: Position, data: Any, noise_ratios: jax.Array | None
+        ) -> State:
+            def of_dataset(keys: jax.Array | None, positions: Position, data: Any) -> State:
+                return begin_dataset(keys, positions, data, noise_ratios)
+
+            return mapped(of_dataset)(keys, positions, data)
 
         def advance_dataset(
             keys: jax.Array,
@@ -312,17 +343,28 @@ class Sampler:
 
             return mapped(enter_dataset)(keys, positions, data)
 
-        options = compiler_options(work)
-        self._initial = jax.jit(mapped(initial), compiler_options=options)
-        self._enter = jax.jit(enter, compiler_options=options)
-        self._advance = jax.jit(advance, donate_argnums=1, compiler_options=options)
+        options, kept = compiler_options(work), (programs or Programs()).kept
+        self._begin = kept("begin", jax.jit(begin, compiler_options=options))
+        self._enter = kept("enter", jax.jit(enter, compiler_options=options))
+        self._advance = kept(
+            "advance", jax.jit(advance, donate_argnums=1, compiler_options=options)
+        )
 
-    def start(self, positions: Position, data: Any) -> Ensemble:
-        """An ensemble at its starting positions (pytree, leading axes [datasets, networks])."""
+    def start(
+        self,
+        positions: Position,
+        data: Any,
+        keys: jax.Array | None = None,
+        noise_ratios: jax.Array | None = None,
+    ) -> Ensemble:
+        """An ensemble placed at some positions (pytree, leading axes [datasets, networks]).
+
+        keys [datasets, networks], noise_ratios [networks] as in `run` : for a sampler that settles.
+        """
         networks = jax.tree.leaves(positions)[0].shape[:2]
         return Ensemble(
             0,
-            self._initial(positions, data),
+            self._begin(keys, positions, data, noise_ratios),
             np.zeros((*networks, 0, self.observable_count), np.float32),
             np.zeros((*networks, 2)),
             np.zeros((*networks, self.bins), np.int64),
@@ -347,10 +389,7 @@ class Sampler:
         counts and expected counts [datasets, networks, bins], and profiles [datasets, networks,
         block, length].
         """
-        yes = jnp.asarray(True)
-        return self._advance(
-            keys, state, data, first, count, None, jnp.asarray(accept_all), yes, yes
-        )
+        return self._advance(keys, state, data, first, count, None, accept_all, True, True)
 
     def run(
         self,
@@ -389,9 +428,9 @@ class Sampler:
                 ensemble.done,
                 count,
                 noise_ratios,
-                jnp.asarray(part.accept_all),
-                jnp.asarray(part.recorded),
-                jnp.asarray(part.recorded and not part.window),
+                part.accept_all,
+                part.recorded,
+                part.recorded and not part.window,
             )
             observables, acceptance, counts, expected, profiles = map(np.asarray, measured)
             observed = observables[:, :, :count]

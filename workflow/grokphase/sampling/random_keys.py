@@ -6,27 +6,56 @@ and no two networks, points, layers or steps share noise.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
 def fold_in_name(key: jax.Array, name: str) -> jax.Array:
     """Fold a name into a key through 64 bits of its SHA-256."""
-    digest = hashlib.sha256(name.encode()).digest()
-    for word in (digest[:4], digest[4:8]):
-        key = jax.random.fold_in(key, int.from_bytes(word, "big"))
+    for word in _words(name):
+        key = jax.random.fold_in(key, word)
     return key
 
 
-def network_key(
-    experiment: str, seed: int, point: str, dataset: int, start: str, network: int
+def _words(name: str) -> list[int]:
+    """Two words of 32 bits that stand for a name."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return [int.from_bytes(digest[i : i + 4], "big") for i in (0, 4)]
+
+
+def network_keys(
+    experiment: str,
+    seed: int,
+    point: str,
+    dataset: int,
+    networks: Sequence[tuple[str, int]],
+    *purpose: str,
 ) -> jax.Array:
-    """The key of one network of an experiment."""
-    key = fold_in_name(jax.random.key(seed % 2**32, impl="threefry2x32"), f"{experiment}/{seed}")
-    key = fold_in_name(key, point)
-    key = jax.random.fold_in(key, dataset)
-    return jax.random.fold_in(fold_in_name(key, start), network)
+    """Keys [networks] of the networks (kind of start, index) of a dataset, for a purpose if any.
+
+    Into a key made from the seed are folded, one after the other, experiment and seed, point,
+    dataset, start, index, and purpose.
+    """
+    of_all = [*_words(f"{experiment}/{seed}"), *_words(point), dataset]
+    words = [
+        [*of_all, *_words(start), network, *(word for name in purpose for word in _words(name))]
+        for start, network in networks
+    ]
+    return _folded(np.uint32(seed % 2**32), np.array(words, np.uint32))
+
+
+@jax.jit
+def _folded(seed: jax.Array, words: jax.Array) -> jax.Array:
+    """Keys [networks] into which the words [networks, k] are folded; one program for them all."""
+
+    def fold(keys: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
+        return jax.vmap(jax.random.fold_in)(keys, column), None
+
+    first = jax.random.key(seed, impl="threefry2x32")
+    return jax.lax.scan(fold, jnp.broadcast_to(first, words.shape[:1]), words.T)[0]
 
 
 def generator(key: jax.Array) -> np.random.Generator:

@@ -188,6 +188,8 @@ def _regularised_products(matrix: Array, noises: Array, left: Array, right: Arra
         for k, noise in enumerate(noises):
             products[k] = rotated_left.T @ (rotated_right / (values + noise)[:, None])
         return products
+    # The symmetric matrix in the order of LAPACK, which would otherwise transpose a copy each time.
+    matrix = matrix.T
     diagonal = np.diagonal(matrix).copy()
     for k, noise in enumerate(noises):
         np.fill_diagonal(matrix, diagonal + noise)

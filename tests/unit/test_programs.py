@@ -1,0 +1,166 @@
+"""Compiled programs in files: found again, never in the place of another."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grokphase.files import sealed
+from grokphase.sampling.programs import Programs
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Function: programs of an identity, as in a process of its own."""
+    return lambda identity="one": Programs(tmp_path / "programs", identity)
+
+
+def counted(factor=2.0):
+    """A function x -> factor x, and the list of its tracings."""
+    traced = []
+
+    def function(x):
+        traced.append(x)
+        return jax.tree.map(lambda leaf: factor * leaf, x)
+
+    return jax.jit(function), traced
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "programs").glob("*"))
+
+
+def test_a_program_is_traced_once_for_all_processes(programs, tmp_path):
+    x = {"a": np.arange(3, dtype=np.float32), "b": jnp.ones(())}
+    for process in range(3):
+        function, traced = counted()
+        kept = programs().kept("double", function)
+        for _ in range(2):
+            np.testing.assert_array_equal(kept(x)["a"], [0, 2, 4])
+        assert len(traced) == (process == 0)
+    assert len(files(tmp_path)) == 1
+
+
+def test_random_keys_and_donated_arguments_are_as_in_the_function_itself(programs):
+    def step(key, x):
+        return x + jax.random.normal(key, x.shape)
+
+    keys, x = jax.random.split(jax.random.key(0), 2), np.ones(5, np.float32)
+    expected = jax.jit(step)(keys[1], x)
+    for _ in range(2):
+        kept = programs().kept("step", jax.jit(step, donate_argnums=1))
+        np.testing.assert_array_equal(kept(keys[1], jnp.asarray(x)), expected)
+
+
+FACTORISATION = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from grokphase.sampling.programs import Programs
+def function(x):
+    print("traced")
+    return jax.numpy.linalg.cholesky(x)
+kept = Programs(Path(sys.argv[1]), "one").kept("f", jax.jit(function))
+print(float(kept(4 * np.eye(3, dtype=np.float32))[2, 2]))
+"""
+
+
+def test_a_program_that_calls_lapack_runs_in_a_process_that_has_not_traced_it(tmp_path):
+    command = [sys.executable, "-c", FACTORISATION, tmp_path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    for expected in ("traced\n2.0\n", "2.0\n"):
+        found = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (found.returncode, found.stdout) == (0, expected), found.stderr
+
+
+def test_a_program_that_calls_what_is_not_known_is_left_to_jax(programs, tmp_path):
+    """Here a function of Python, whose address would be that of another process."""
+
+    def function(x):
+        return jax.pure_callback(lambda y: 2 * np.asarray(y), jax.ShapeDtypeStruct((), x.dtype), x)
+
+    kept = programs().kept("double", jax.jit(function))
+    assert kept(np.float32(1)) == 2
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [np.ones(4, np.float32), np.ones(3, np.int32), np.ones((3, 1), np.float32), [np.ones(3)], 1.0],
+)
+def test_other_arguments_have_a_program_of_their_own(programs, tmp_path, other):
+    function, traced = counted()
+    kept = programs().kept("double", function)
+    kept(np.ones(3, np.float32))
+    doubled = kept(other)
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == 2 * y).all(), doubled, other))
+    assert len(traced) == 2
+    assert len(files(tmp_path)) == 2
+
+
+def test_another_identity_name_or_setting_has_a_program_of_its_own(programs, tmp_path, monkeypatch):
+    """So that a program never stands for another: each of these functions gives its own value."""
+
+    def value(factor, identity="one", name="f"):
+        return float(programs(identity).kept(name, counted(factor)[0])(np.float32(1)))
+
+    assert value(2.0) == value(3.0) == 2
+    assert value(4.0, identity=["one"]) == 4
+    assert value(5.0, name="g") == 5
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    assert value(6.0) == 6
+    jax.config.update("jax_default_matmul_precision", "float32")
+    try:
+        assert value(7.0) == 7
+    finally:
+        jax.config.update("jax_default_matmul_precision", None)
+    monkeypatch.setattr("grokphase.sampling.programs.processor_digest", lambda: "another")
+    assert value(8.0) == 8
+    assert len(files(tmp_path)) == 6
+
+
+def test_a_damaged_program_is_compiled_anew(programs, tmp_path, damaged_copies, caplog):
+    function, _ = counted()
+    programs().kept("double", function)(np.ones(3, np.float32))
+    (file,) = files(tmp_path)
+    for content in damaged_copies(file.read_bytes(), 20, seed=3):
+        file.write_bytes(content)
+        function, traced = counted()
+        kept = programs().kept("double", function)
+        assert kept(np.ones(3, np.float32)).tolist() == [2, 2, 2]
+        assert len(traced) == 1
+        assert f"{file} is damaged" in caplog.text
+    assert files(tmp_path) == [file]
+
+
+def test_a_program_of_another_build_is_compiled_anew(programs, tmp_path, caplog):
+    function, _ = counted()
+    programs().kept("double", function)(np.float32(1))
+    (file,) = files(tmp_path)
+    file.write_bytes(sealed(b"not a program", "grokphase-program"))
+    function, traced = counted()
+    assert programs().kept("double", function)(np.float32(1)) == 2
+    assert len(traced) == 1
+    assert f"{file} cannot be loaded" in caplog.text
+
+
+def test_where_the_cache_is_off_nothing_is_kept(programs, tmp_path):
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        assert programs().kept("double", counted()[0])(np.float32(1)) == 2
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    assert files(tmp_path) == []
+
+
+def test_without_a_place_to_keep_them_programs_run_all_the_same(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    for folder in (None, tmp_path / "file" / "programs"):
+        function, traced = counted()
+        kept = Programs(folder, "one").kept("double", function)
+        assert kept(np.float32(1)) == kept(np.float32(1)) == 2
+        assert len(traced) == 1
+    assert "compiled programs are not kept" in caplog.text
