@@ -59,22 +59,6 @@ def run_chains():
 
 
 @pytest.fixture(scope="session")
-def started():
-    """Where a network of the teacher-student model begins: (key, kind, parameters, data, planted)
-    -> its position."""
-    import jax
-    from grokphase.models import teacher_student as model
-
-    settle = jax.jit(model.settle, static_argnames="parameters")
-
-    def start(key, kind, parameters, data, planted):
-        placed = model.start(key, kind, parameters, data, planted)
-        return settle(key, placed, parameters=parameters, data=data)
-
-    return start
-
-
-@pytest.fixture(scope="session")
 def damaged_copies():
     """Damaged versions of a file's bytes: one bit flipped, cut short, or zeroed from a point on."""
 

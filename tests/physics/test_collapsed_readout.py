@@ -82,7 +82,7 @@ def test_the_gradient_is_that_of_the_potential():
 def test_single_precision_agrees_where_the_readouts_are_stiff():
     """Planted weights, whose B has a condition number above 10^4: gradient within 1e-3."""
     of = ModularAddition(prime=11, width=200, readout_variance=1e-3, sextic_decay=1e-2, noise=0.01)
-    position = model.start(
+    position = model.place(
         jax.random.key(0), "planted", of, data_of(of), model.PlantedWaves(waves=1)
     )
     weights = InputWeights(position.first, position.second)

@@ -13,7 +13,7 @@ from grokphase.datasets import generate_dataset, write_dataset
 from grokphase.errors import DivergenceError, GrokphaseError
 from grokphase.models import teacher_student
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling import ensemble
+from grokphase.sampling import ensemble, programs
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.sampling.ensemble import Profiles, Sampler, Schedule, count_overlaps
 from grokphase.sampling.kernels import Info, Kernel, State, Target, load
@@ -24,6 +24,7 @@ from grokphase.specifications.training import (
     Networks,
     PlantedStart,
     TrainingSpecification,
+    Umbrella,
 )
 from grokphase.storage import read_table
 from grokphase.tables import shards
@@ -169,20 +170,41 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
             np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
 
-def test_points_share_programs_that_give_what_their_own_would(train, tmp_path):
-    """Bit for bit, at another noise and cubic strength too, where no program is added."""
+def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, monkeypatch):
+    """Bit for bit, at another noise and cubic strength too, where no program is added; annealed
+    networks, sweeps and windows included."""
+    monkeypatch.setattr(programs, "modules_elsewhere", list)
     folder = tmp_path / "programs"
     for number, (noise, strength) in enumerate([(0.2, 0.0), (0.3, -0.4)]):
         of = specification().parameters.model_copy(
             update={"noise": noise, "cubic_strength": strength}
         )
-        spec = specification(parameters=of, point=f"noise~{noise}", neuron_sweeps=1)
+        spec = specification(
+            parameters=of,
+            point=f"noise~{noise}",
+            neuron_sweeps=1,
+            networks=Networks(prior=1, planted=0, cooled=1),
+            annealing=Annealing(highest_noise=1.0, lowest_noise=0.01),
+            umbrella=Umbrella(overlaps=(0.5,), burn_in=1, draws=1),
+        )
         own = rows(train(spec, (0,), f"own {number}"))
         assert rows(train(spec, (0,), f"kept {number}", program_folder=folder)) == own
         names = sorted(file.name.split("-")[0] for file in folder.iterdir())
-        assert names == ["advance", "begin"]
-    train(spec, (0,), "other code", "changed", program_folder=folder)
-    assert len(list(folder.iterdir())) == 4
+        assert names == ["advance", "begin", "enter"]
+
+
+def test_annealed_networks_begin_at_their_own_noise(train, monkeypatch):
+    """Readouts of a cooled network are those of its posterior at the highest noise."""
+    begun, settle = [], teacher_student.settle
+
+    def recorded(key, position, parameters, data):
+        jax.debug.callback(lambda noise: begun.append(float(noise)), data.noise)
+        return settle(key, position, parameters, data)
+
+    monkeypatch.setattr(teacher_student, "settle", recorded)
+    networks = Networks(prior=1, planted=0, cooled=1, heated=1)
+    train(specification(networks=networks, annealing=Annealing(highest_noise=2, lowest_noise=0.05)))
+    assert sorted(begun) == pytest.approx([0.05] * 3 + [PARAMETERS.noise] * 3 + [2.0] * 3)
 
 
 def test_datasets_that_move_together_change_none_of_the_others(train, monkeypatch):

@@ -228,7 +228,7 @@ def test_both_starts_meet_within_four_sweeps():
 
     found = {}
     for start in ("prior", "planted"):
-        position = model.start(jax.random.key(8), start, SMALL, data, PlantedWaves(waves=5))
+        position = model.place(jax.random.key(8), start, SMALL, data, PlantedWaves(waves=5))
         for name, observed in last(jax.random.key(9), position).items():
             found[name, start] = dict(
                 zip(OBSERVABLES["modular_addition"], np.asarray(observed), strict=True)

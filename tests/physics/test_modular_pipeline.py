@@ -392,7 +392,7 @@ def test_observables_against_the_table_of_outputs(train_fraction):
         update={"train_fraction": train_fraction, "readout_variance": 0.05, "noise": 0.3}
     )
     data = model.load_data(of, generate_dataset(order(0)))
-    position = model.start(jax.random.key(1), "prior", of, data, PlantedWaves())
+    position = model.place(jax.random.key(1), "prior", of, data, PlantedWaves())
     position = position._replace(
         first=position.first.at[:3].multiply(4), second=position.second.at[:3].multiply(4)
     )

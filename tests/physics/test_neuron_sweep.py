@@ -121,7 +121,7 @@ ONE_OF_THE_PAPER = TeacherStudent(
     [(ONE_NEURON, 0.0, 1), (ONE_OF_THE_PAPER, 0.43, 4)],
     ids=["small", "paper"],
 )
-def test_expected_counts_are_the_conditional_density(of, learned, seeds, started):
+def test_expected_counts_are_the_conditional_density(of, learned, seeds):
     """One neuron, whose density given its other weights is computed here, into the far tails.
 
     At the paper's size its residual is the part of the target that is not `learned`, as measured
@@ -136,7 +136,7 @@ def test_expected_counts_are_the_conditional_density(of, learned, seeds, started
     inputs, teacher = np.asarray(data.inputs, float), np.asarray(data.teacher, float)
     fine = np.linspace(-2, 2, 801)
     for seed in range(seeds):
-        position = started(jax.random.key(4 + seed), "prior", of, data, PlantedStart())
+        position = model.start(jax.random.key(4 + seed), "prior", of, data, PlantedStart())
         found = neuron_sweep.expected_counts(position, of, data)
         assert float(found.sum()) == pytest.approx(1, abs=1e-5)
         weights = np.asarray(model.original_weights(position, of).weights, float)[0]
@@ -169,22 +169,24 @@ def test_no_uniform_number_draws_a_cell_without_mass():
 
 
 @pytest.mark.parametrize("deviation", [0.1, 0.7])
-def test_expected_counts_add_up_to_the_neurons_wherever_these_are(data, deviation, started):
+def test_expected_counts_add_up_to_the_neurons_wherever_these_are(data, deviation):
     """Also of densities too narrow for the cells, and where a part lies beyond the bins."""
     variance = PARAMETERS.input_dim * deviation**2
     narrow = {"readout_variance": 0.3, "noise": 1e-4} if deviation < 0.5 else {}
     of = PARAMETERS.model_copy(update={"weight_variance": variance, **narrow})
     own = data._replace(noise=jnp.float32(of.noise))
-    position = started(jax.random.key(2), "prior", of, own, PlantedStart())
+    position = model.start(jax.random.key(2), "prior", of, own, PlantedStart())
     counts = neuron_sweep.expected_counts(position, of, own)
     assert (counts >= 0).all()
     assert float(counts.sum()) == pytest.approx(of.width, rel=1e-4)
     assert (counts[0] > 0) == (deviation > 0.5)
 
 
-def test_droplets_come_and_go(data, started):
+def test_droplets_come_and_go(data):
     """Within five sweeps most planted droplets dissolve, and other neurons become one."""
-    position = started(jax.random.key(1), "planted", PARAMETERS, data, PlantedStart(fraction=0.2))
+    position = model.start(
+        jax.random.key(1), "planted", PARAMETERS, data, PlantedStart(fraction=0.2)
+    )
     before = np.abs(model.overlaps(position, PARAMETERS, data)) > model.DROPLET_OVERLAP
     advance = jax.jit(lambda key, x: neuron_sweep.sweep(key, x, PARAMETERS, data))
     created = np.zeros_like(before)
@@ -199,9 +201,9 @@ def test_droplets_come_and_go(data, started):
 
 
 @pytest.mark.parametrize("sweeps", [1, 3])
-def test_sweeps_know_the_potential_at_their_end(data, sweeps, started):
+def test_sweeps_know_the_potential_at_their_end(data, sweeps):
     """From the residual that they keep; to the rounding of a sum of 600 squares in float32."""
-    position = started(jax.random.key(5), "planted", PARAMETERS, data, PlantedStart())
+    position = model.start(jax.random.key(5), "planted", PARAMETERS, data, PlantedStart())
     swept = jax.jit(lambda key, n: neuron_sweep.sweep(key, position, PARAMETERS, data, n))(
         jax.random.key(6), sweeps
     )
@@ -210,10 +212,10 @@ def test_sweeps_know_the_potential_at_their_end(data, sweeps, started):
     assert float(swept.potential) == pytest.approx(float(expected), rel=3e-6)
 
 
-def test_sweeps_begin_with_the_forward_pass_of_the_potential(data, started):
+def test_sweeps_begin_with_the_forward_pass_of_the_potential(data):
     """With it as without it; and with one of another network elsewhere."""
     positions = [
-        started(jax.random.key(seed), "planted", PARAMETERS, data, PlantedStart())
+        model.start(jax.random.key(seed), "planted", PARAMETERS, data, PlantedStart())
         for seed in (5, 6)
     ]
     evaluate = model.target(PARAMETERS, data).potential_and_forward
@@ -234,8 +236,8 @@ def test_sweeps_begin_with_the_forward_pass_of_the_potential(data, started):
     assert float(others.potential) != pytest.approx(float(alone.potential), rel=1e-2)
 
 
-def test_a_sweep_moves_weights_only_along_the_teacher(data, started):
-    position = started(jax.random.key(2), "prior", PARAMETERS, data, PlantedStart())
+def test_a_sweep_moves_weights_only_along_the_teacher(data):
+    position = model.start(jax.random.key(2), "prior", PARAMETERS, data, PlantedStart())
     moved, *_ = neuron_sweep.sweep(jax.random.key(3), position, PARAMETERS, data)
     shift = np.asarray(moved.weights - position.weights)
     along = shift @ np.asarray(data.teacher)

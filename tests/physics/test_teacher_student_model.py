@@ -395,27 +395,30 @@ def test_readouts_start_at_the_noise_where_a_network_begins():
     of = parameters(width=200, input_dim=3, train_size=300, noise=1e-3)
     _, data = problem(of)
     spec = specification(of, networks=Networks(prior=2, planted=0))
-    keys = jax.random.split(jax.random.key(0), (1, 2))
-    placed = model.start(keys[0, 0], "prior", of, data, PlantedStart())
+    keys = jnp.stack([jax.random.key(0)] * 2)[None]
+    placed = model.place(keys[0, 0], "prior", of, data, PlantedStart())
     positions = jax.tree.map(lambda x: np.stack([x, x])[None], placed)
     together = jax.tree.map(lambda x: jnp.asarray(x)[None], data)
     sampler = training._sampler(spec, model, 1)
     begun = sampler.start(positions, together, keys, jnp.array([1.0, 1e9]))
     own, hot = begun.state.position.readout[0]
     assert kstest(hot, "norm").pvalue > 1e-5
-    assert float(jnp.abs(own - hot).max()) > 1
+    settled = model.settle(keys[0, 0], placed, of, data).readout
+    # Along what the data leave open conjugate gradients are not accurate.
+    assert np.corrcoef(own, settled)[0, 1] > 0.98
+    assert np.corrcoef(own, hot)[0, 1] < 0.9
     # Their potential is that of the point.
     position = jax.tree.map(lambda x: x[0, 1], begun.state.position)
     expected, _ = model.target(of, data).potential_and_gradient(position)
     assert float(begun.state.potential[0, 1]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_a_planted_start_is_never_a_prior_start(started):
+def test_a_planted_start_is_never_a_prior_start():
     """Also where the fraction of a few neurons is less than one."""
     of = parameters(width=12, input_dim=40, train_size=5)
     _, data = problem(of)
     planted, prior = (
-        started(jax.random.key(1), kind, of, data, PlantedStart(fraction=0.04))
+        model.start(jax.random.key(1), kind, of, data, PlantedStart(fraction=0.04))
         for kind in ("planted", "prior")
     )
     q = np.asarray(model.overlaps(planted, of, data))
@@ -423,13 +426,13 @@ def test_a_planted_start_is_never_a_prior_start(started):
     assert (planted.weights != prior.weights).any(axis=1).sum() == 1
 
 
-def test_a_planted_start_has_droplets_that_support_the_teacher(started):
+def test_a_planted_start_has_droplets_that_support_the_teacher():
     """`fraction` of the neurons at q = +-overlap, whose readouts follow; the rest prior."""
     of = parameters(width=400, input_dim=10, train_size=200, weight_variance=0.5, noise=0.1)
     _, data = problem(of)
     planted = PlantedStart(fraction=0.1, overlap=0.8)
-    position = started(jax.random.key(1), "planted", of, data, planted)
-    prior = started(jax.random.key(1), "prior", of, data, planted)
+    position = model.start(jax.random.key(1), "planted", of, data, planted)
+    prior = model.start(jax.random.key(1), "prior", of, data, planted)
     q = np.asarray(model.overlaps(position, of, data))
     droplet = np.arange(400) < 40
     np.testing.assert_allclose(np.abs(q[droplet]), 0.8, rtol=1e-5)

@@ -152,12 +152,12 @@ def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
         assert error < 0.2
 
 
-def test_a_profile_is_an_integral_over_the_other_weights(started):
+def test_a_profile_is_an_integral_over_the_other_weights():
     """One neuron with one weight across the teacher: the mean of exp(profile) over many keys,
     which is unbiased, against quadrature. 5 standard errors (false alarm < 1e-5 each)."""
     of = TINY.model_copy(update={"input_dim": 2, "width": 1, "weight_variance": 2.0, "noise": 2.0})
     dataset, data = problem(of)
-    position = started(jax.random.key(1), "prior", of, data, PlantedStart())
+    position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
     one = jax.jit(lambda key: umbrella.log_profile(key, position, of, data))
     found = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 2000)), float)
     inputs, teacher = np.asarray(dataset.inputs, float), np.asarray(dataset.teacher, float)
@@ -176,11 +176,11 @@ def test_a_profile_is_an_integral_over_the_other_weights(started):
         assert ratio.std() < 1
 
 
-def test_a_profile_is_that_of_the_rest_alone(started):
+def test_a_profile_is_that_of_the_rest_alone():
     """It does not depend on the tagged neuron itself."""
     of = TINY.model_copy(update={"input_dim": 5, "width": 6, "weight_variance": 0.5})
     _, data = problem(of)
-    position = started(jax.random.key(1), "prior", of, data, PlantedStart())
+    position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
     other = model.Position(
         position.readout.at[model.TAGGED].set(2.0), position.weights.at[model.TAGGED].add(1.0)
     )
@@ -188,11 +188,11 @@ def test_a_profile_is_that_of_the_rest_alone(started):
     np.testing.assert_allclose(*profiles, atol=2e-3)
 
 
-def test_the_spring_pulls_the_tagged_neuron_alone(started):
+def test_the_spring_pulls_the_tagged_neuron_alone():
     of = TINY.model_copy(update={"input_dim": 5, "width": 6, "weight_variance": 0.5})
     _, data = problem(of)
     held = data._replace(centre=jnp.float32(0.7), stiffness=jnp.float32(400.0))
-    position = started(jax.random.key(1), "prior", of, data, PlantedStart())
+    position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
     plain = model.target(of, held)
     with_spring = umbrella.with_spring(plain, of, held)
     (potential, gradient), (base, free) = (
@@ -206,10 +206,10 @@ def test_the_spring_pulls_the_tagged_neuron_alone(started):
     np.testing.assert_allclose(difference.weights[-1], gradient.weights[-1], rtol=2e-4, atol=1e-2)
 
 
-def test_a_window_begins_with_the_tagged_neuron_at_its_centre(started):
+def test_a_window_begins_with_the_tagged_neuron_at_its_centre():
     of = TINY.model_copy(update={"input_dim": 5, "width": 6, "weight_variance": 0.5})
     _, data = problem(of)
-    position = started(jax.random.key(1), "prior", of, data, PlantedStart())
+    position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
     held = data._replace(centre=jnp.float32(0.7), stiffness=jnp.float32(400.0))
     moved = umbrella.enter_window(jax.random.key(2), position, of, held)
     assert float(model.overlaps(moved, of, data)[model.TAGGED]) == pytest.approx(0.7, rel=1e-5)
@@ -267,13 +267,13 @@ ALONE = TeacherStudent(
 )
 
 
-def test_noise_of_the_profiles_hardly_moves_the_action(started):
+def test_noise_of_the_profiles_hardly_moves_the_action():
     """One neuron, whose rest is always the targets: windows of noisy profiles of one density.
 
     The mean over many profiles is exact; what windows are combined by is off by up to the variance.
     """
     _, data = problem(ALONE)
-    position = started(jax.random.key(1), "prior", ALONE, data, PlantedStart())
+    position = model.start(jax.random.key(1), "prior", ALONE, data, PlantedStart())
     one = jax.jit(lambda key: umbrella.log_profile(key, position, ALONE, data))
     profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 1500)), float)
     overlaps, deviation = np.array(profile_overlaps(ALONE)), math.sqrt(0.5 / 12)

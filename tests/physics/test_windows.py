@@ -24,14 +24,14 @@ OF = TeacherStudent(
 
 
 @pytest.fixture(scope="module")
-def held(started):
+def held():
     """Data with a spring at 0.7, and a position."""
     drawn = DatasetSpecification(
         experiment="umbrella", seed=7, dataset=0, input_dim=5, train_size=20
     )
     data = model.load_data(OF, generate_dataset(drawn))
     data = data._replace(centre=jnp.float32(0.7), stiffness=jnp.float32(400.0))
-    return data, started(jax.random.key(1), "prior", OF, data, PlantedStart())
+    return data, model.start(jax.random.key(1), "prior", OF, data, PlantedStart())
 
 
 def test_the_spring_pulls_in_approximate_forces_too(held):

@@ -32,6 +32,23 @@ def test_each_kind_of_processor_has_a_folder_of_programs(cache):
     assert len({folder, cache(one | {"name": "B"}), cache(one | {"flag": "avx512f"})}) == 3
 
 
+def test_processors_of_arm_are_told_apart(cache, tmp_path):
+    """By their features and kind; nothing there is called a model or a flag."""
+    lines = (
+        "BogoMIPS\t: {mips}\nFeatures\t: fp {flag}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n"
+    )
+    names = set()
+    for mips, flag, part in (
+        (1, "", "0x1"),
+        (2, "", "0x1"),
+        (1, "sve bf16", "0x1"),
+        (1, "", "0x2"),
+    ):
+        (tmp_path / "cpuinfo").write_text(lines.format(mips=mips, flag=flag, part=part))
+        names.add(default_cache("results"))
+    assert len(names) == 3
+
+
 def test_the_folder_is_the_same_in_every_process(cache):
     """Of cores of several kinds too, whatever the order of a set of them is today."""
     names = "FBDACE"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,9 @@ from grokphase.sampling.programs import Programs
 
 
 @pytest.fixture
-def programs(tmp_path):
-    """Function: programs of an identity, as in a process of its own."""
+def programs(tmp_path, monkeypatch):
+    """Function: programs of an identity, as in a process of its own, without these tests."""
+    monkeypatch.setattr("grokphase.sampling.programs.modules_elsewhere", list)
     return lambda identity="one": Programs(tmp_path / "programs", identity)
 
 
@@ -55,6 +57,16 @@ def test_random_keys_and_donated_arguments_are_as_in_the_function_itself(program
         np.testing.assert_array_equal(kept(keys[1], jnp.asarray(x)), expected)
 
 
+def run_python(code, *arguments, path=None, **environment):
+    """Output of a program in a process of its own, which also imports from `path`."""
+    folders = [*filter(None, [path]), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))} | environment
+    command = [sys.executable, "-c", code, *arguments]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
 FACTORISATION = """
 import sys
 from pathlib import Path
@@ -69,11 +81,8 @@ print(float(kept(4 * np.eye(3, dtype=np.float32))[2, 2]))
 
 
 def test_a_program_that_calls_lapack_runs_in_a_process_that_has_not_traced_it(tmp_path):
-    command = [sys.executable, "-c", FACTORISATION, tmp_path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for expected in ("traced\n2.0\n", "2.0\n"):
-        found = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert (found.returncode, found.stdout) == (0, expected), found.stderr
+    assert run_python(FACTORISATION, tmp_path) == "traced\n2.0\n"
+    assert run_python(FACTORISATION, tmp_path) == "2.0\n"
 
 
 def test_a_program_that_calls_what_is_not_known_is_left_to_jax(programs, tmp_path):
@@ -89,12 +98,13 @@ def test_a_program_that_calls_what_is_not_known_is_left_to_jax(programs, tmp_pat
 
 @pytest.mark.parametrize(
     "other",
-    [np.ones(4, np.float32), np.ones(3, np.int32), np.ones((3, 1), np.float32), [np.ones(3)], 1.0],
+    [np.ones(4, np.float32), np.int32(1), np.ones((1, 1), np.float32), [np.float32(1)], 1.0],
 )
 def test_other_arguments_have_a_program_of_their_own(programs, tmp_path, other):
+    """Also a number of Python, whose type gives way to that of others."""
     function, traced = counted()
     kept = programs().kept("double", function)
-    kept(np.ones(3, np.float32))
+    kept(np.float32(1))
     doubled = kept(other)
     assert jax.tree.all(jax.tree.map(lambda x, y: (x == 2 * y).all(), doubled, other))
     assert len(traced) == 2
@@ -103,6 +113,8 @@ def test_other_arguments_have_a_program_of_their_own(programs, tmp_path, other):
 
 def test_another_identity_name_or_setting_has_a_program_of_its_own(programs, tmp_path, monkeypatch):
     """So that a program never stands for another: each of these functions gives its own value."""
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
 
     def value(factor, identity="one", name="f"):
         return float(programs(identity).kept(name, counted(factor)[0])(np.float32(1)))
@@ -117,9 +129,18 @@ def test_another_identity_name_or_setting_has_a_program_of_its_own(programs, tmp
         assert value(7.0) == 7
     finally:
         jax.config.update("jax_default_matmul_precision", None)
-    monkeypatch.setattr("grokphase.sampling.programs.processor_digest", lambda: "another")
-    assert value(8.0) == 8
-    assert len(files(tmp_path)) == 6
+    for number, name in enumerate(("processor_digest", "package_digest"), 8):
+        monkeypatch.setattr(f"grokphase.sampling.program_identity.{name}", lambda: "another")
+        assert value(float(number)) == number
+    monkeypatch.setattr(
+        "grokphase.sampling.program_identity.installed_distributions", lambda: ["other"]
+    )
+    assert value(10.0) == 10
+    monkeypatch.setenv("NPROC", "1")
+    assert value(11.0) == 11
+    monkeypatch.setenv("NPROC", "64")
+    assert value(12.0) == 10
+    assert len(files(tmp_path)) == 9
 
 
 def test_a_damaged_program_is_compiled_anew(programs, tmp_path, damaged_copies, caplog):
@@ -156,11 +177,55 @@ def test_where_the_cache_is_off_nothing_is_kept(programs, tmp_path):
     assert files(tmp_path) == []
 
 
-def test_without_a_place_to_keep_them_programs_run_all_the_same(tmp_path, caplog):
+def test_programs_that_nobody_uses_are_deleted(programs, tmp_path):
+    """The age of one that is loaded begins anew."""
+    for name in ("old", "used"):
+        programs().kept(name, counted()[0])(np.float32(1))
+    for file in files(tmp_path):
+        os.utime(file, (0, time.time() - 31 * 86400))
+    programs().kept("used", counted()[0])(np.float32(1))
+    programs().kept("new", counted()[0])(np.float32(1))
+    assert [file.name.split("-")[0] for file in files(tmp_path)] == ["new", "used"]
+
+
+KERNEL = """
+from grokphase.sampling.programs import Programs
+from pathlib import Path
+import sys, jax, numpy as np
+def function(x):
+    import helper
+    return helper.FACTOR * x
+kept = Programs(Path(sys.argv[1]), "one").kept("f", jax.jit(function))
+print(float(kept(np.float32(1))))
+"""
+
+
+def test_a_program_of_a_user_s_own_module_is_never_kept(tmp_path):
+    """Imported while it is traced: a change of that module counts at once."""
+    for factor in (2.0, 3.0):
+        (tmp_path / "helper.py").write_text(f"FACTOR = {factor}")
+        assert run_python(KERNEL, tmp_path / "programs", path=tmp_path) == f"{factor}\n"
+    assert files(tmp_path) == []
+
+
+def test_several_devices_of_one_processor_are_left_to_jax(tmp_path):
+    """A program loaded for them would expect its arguments on all of them."""
+    for _ in range(2):
+        found = run_python(
+            FACTORISATION,
+            tmp_path,
+            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        )
+        assert found == "traced\n2.0\n"
+
+
+def test_without_a_place_to_keep_them_programs_run_all_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("grokphase.sampling.programs.modules_elsewhere", list)
     (tmp_path / "file").write_text("")
     for folder in (None, tmp_path / "file" / "programs"):
         function, traced = counted()
         kept = Programs(folder, "one").kept("double", function)
         assert kept(np.float32(1)) == kept(np.float32(1)) == 2
         assert len(traced) == 1
-    assert "compiled programs are not kept" in caplog.text
+    assert "a compiled program is not kept" in caplog.text
+    assert "Not a directory" in caplog.text

@@ -269,8 +269,7 @@ def train(
         checkpoints or Path(layout.checkpoints(wanted.experiment)),
         code_digest or provenance.code_digest(*modules),
         checkpoint_seconds,
-        # Compiled programs are found by the digest of the code.
-        None if provenance.modules_elsewhere() else Path(os.environ["JAX_COMPILATION_CACHE_DIR"]),
+        _program_folder(),
     )
 
 
@@ -611,6 +610,12 @@ def _configure_jax(threads: int, results: Path) -> None:
     os.environ["NPROC"] = str(threads)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache(str(results)).resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def _program_folder() -> Path | None:
+    """Where compiled programs are kept: where JAX keeps its own, if that is a folder."""
+    name = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    return Path(name) if name and "://" not in name else None
 
 
 class _NoPandas:

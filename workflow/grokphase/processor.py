@@ -17,6 +17,9 @@ grokphase.sampling.ensemble.compiler_options. Those of a job beside its sampler 
 _BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
 """Names of such instructions on x86 and on ARM."""
 
+_KIND = ("model name", "flags", "Features", "CPU implementer", "CPU variant", "CPU part")
+"""Beginnings of the lines that say what a processor is, on x86 and on ARM."""
+
 
 @cache
 def multiplies_bfloat16() -> bool:
@@ -35,5 +38,5 @@ def processor_digest() -> str:
         text = CPU_INFORMATION.read_text()
     except OSError:
         text = ""
-    lines = {line for line in text.splitlines() if line.startswith(("model name", "flags"))}
+    lines = {line for line in text.splitlines() if line.startswith(_KIND)}
     return hashlib.sha256("".join([platform.machine(), *sorted(lines)]).encode()).hexdigest()

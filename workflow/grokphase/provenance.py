@@ -7,8 +7,6 @@ nothing; a changed statement changes exactly the stages that can reach it.
 
 import ast
 import hashlib
-import os
-import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -30,15 +28,6 @@ def code_digest(*modules: str) -> str:
         queue += imported_modules(module)
     text = "\n".join(f"{module} {_tree_digest(module)}" for module in sorted(found))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def modules_elsewhere() -> list[str]:
-    """Imported modules that are neither of this package nor installed, such as one of the user's
-    that a kernel imports: no digest knows of their changes."""
-    roots = [Path(root).absolute() for root in (sys.prefix, sys.base_prefix, _ROOT)]
-    known = tuple(f"{root}{os.sep}" for root in [*roots, *(root.resolve() for root in roots)])
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-    return [name for name, file in files.items() if file and not file.startswith(known)]
 
 
 def training_modules(model: str, kernel: str) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def train(
     _configure_arithmetic()
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     groups = datasets_together(specification, sorted(dataset_files))
-    sampler = _sampler(specification, model, len(groups[0]), program_folder, code_digest)
+    sampler = _sampler(specification, model, len(groups[0]), program_folder)
     total = sampler.schedule.total
     identity = {
         "specification": specification.model_dump(mode="json"),
@@ -175,15 +175,13 @@ def _train_group(
         for dataset, path in files.items()
     ]
     start_keys = _network_keys(specification, group, "start")
-    starts = [
-        _starting_positions(specification, model, keys, one)
-        for keys, one in zip(start_keys, data, strict=True)
-    ]
+    placed = _stacked(
+        [
+            _placed(specification, model, keys, one)
+            for keys, one in zip(start_keys, data, strict=True)
+        ]
+    )
     together, noise_ratios = _stacked(data), _noise_ratios(specification)
-    ensemble = sampler.start(_stacked(starts), together, start_keys, noise_ratios)
-    began = jax.tree.map(np.array, ensemble.state.position)
-    if restored.get("current/dataset") == group[0]:
-        ensemble = _unpack_ensemble(restored, ensemble)
     adjusted = kernels.settings(specification.kernel).exact
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     schedule = sampler.schedule
@@ -198,6 +196,10 @@ def _train_group(
         keeper.after_block(group, now)
 
     try:
+        ensemble = sampler.start(placed, together, start_keys, noise_ratios)
+        began = jax.tree.map(np.array, ensemble.state.position)
+        if restored.get("current/dataset") == group[0]:
+            ensemble = _unpack_ensemble(restored, ensemble)
         ensemble = sampler.run(
             _network_keys(specification, group, "steps"),
             ensemble,
@@ -307,12 +309,11 @@ def _sampler(
     model: ModuleType,
     datasets: int,
     program_folder: Path | None = None,
-    code_digest: str = "",
 ) -> Sampler:
     """The sampler of networks on so many datasets at a time; compiled programs are kept in the
-    folder, if there is one, for this version of the code."""
+    folder, if there is one."""
     specification = common_specification(specification, model)
-    identity = [specification.model_dump(mode="json", warnings=False), datasets, code_digest]
+    identity = [specification.model_dump(mode="json", warnings=False), datasets]
     parameters = specification.parameters
     moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     kernel = kernels.load(specification.kernel["kernel"])
@@ -410,12 +411,12 @@ def _network_keys(
     )
 
 
-def _starting_positions(
+def _placed(
     specification: TrainingSpecification, model: ModuleType, keys: jax.Array, data: Any
 ) -> Any:
-    """Positions with a leading axis [networks], functions of the networks' keys alone."""
+    """Where networks are placed, with a leading axis [networks], by their keys [networks] alone."""
     positions = [
-        model.start(
+        model.place(
             key,
             STARTS[kind],
             specification.parameters.model_copy(update={"noise": noise}),

@@ -3,10 +3,10 @@
 A model module defines, for whitened positions of one network,
 
     load_data           (parameters, dataset) -> what differs between points and datasets
-    PARAMETERS_IN_DATA  names of the parameters that only load_data and start read
+    PARAMETERS_IN_DATA  names of the parameters that only load_data and place read
     target              (parameters, data) -> Target of the kernels
-    start               (key, kind, parameters, data, planted) -> where a network is placed
-    settle              (key, position, parameters, data) -> where it begins, placed there
+    place               (key, kind, parameters, data, planted) -> where a network is placed
+    settle              (key, position, parameters, data) -> where it begins, placed there; traced
     observables         the scalars listed in grokphase.tables.observables
     order_parameters    what the histogram counts, as COUNTING says
     stein_variates      functions of a state whose average over the posterior is zero

@@ -500,10 +500,10 @@ def droplet_power(parameters: ModularAddition) -> float:
     return (3 / parameters.sextic_decay) ** 0.5
 
 
-def start(
+def place(
     key: Array, kind: str, parameters: ModularAddition, data: Data, planted: PlantedWaves
 ) -> ModularNetwork:
-    """A starting position: a draw from the Gaussian prior, or planted cosine waves."""
+    """A start: a draw from the Gaussian prior, or planted cosine waves."""
     if kind == "prior":
         return prior_position(key, parameters)
     return planted_position(

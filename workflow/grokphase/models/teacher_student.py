@@ -319,7 +319,14 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
 def start(
     key: jax.Array, kind: str, parameters: TeacherStudent, data: Data, planted: PlantedStart
 ) -> Position:
-    """Where a network is placed: input weights from the prior, or those with planted droplets.
+    """A starting position: `place`, then `settle`; training does the latter in its own program."""
+    return settle(key, place(key, kind, parameters, data, planted), parameters, data)
+
+
+def place(
+    key: jax.Array, kind: str, parameters: TeacherStudent, data: Data, planted: PlantedStart
+) -> Position:
+    """The first half of a start: input weights from the prior, or those with planted droplets.
 
     A planted start sets the overlap of a fraction of the neurons, at least one, to +-q (random
     signs). NumPy draws them, so the key must be a value, not one that JAX traces. The readouts,
@@ -337,8 +344,10 @@ def start(
     return Position(np.zeros(width, dtype), weights.astype(dtype))
 
 
+@partial(jax.jit, static_argnames="parameters")
 def settle(key: jax.Array, position: Position, parameters: TeacherStudent, data: Data) -> Position:
-    """The start with readouts from their posterior given the input weights.
+    """The second half: readouts from their posterior given the input weights, at the noise of the
+    data.
 
     With readouts from the prior the first residual is as large as the targets, and calls up
     droplets by the dozen, which then take as long to go as the planted ones.

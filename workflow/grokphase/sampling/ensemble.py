@@ -201,7 +201,7 @@ class Sampler:
         given to compilation.
     settle : (key, position, data) -> the position at which a network begins that is placed at
         `position`, at the noise at which it begins; None: there.
-    programs : where compiled programs are kept, of an identity that includes all of the above;
+    programs : where compiled programs are kept, of an identity that decides all of the above;
         None: in JAX's own cache.
     """
 
@@ -359,7 +359,8 @@ class Sampler:
     ) -> Ensemble:
         """An ensemble placed at some positions (pytree, leading axes [datasets, networks]).
 
-        keys [datasets, networks], noise_ratios [networks] as in `run` : for a sampler that settles.
+        keys [datasets, networks], other ones than in `run`, noise_ratios [networks] : for a sampler
+        that settles.
         """
         networks = jax.tree.leaves(positions)[0].shape[:2]
         return Ensemble(

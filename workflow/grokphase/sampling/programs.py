@@ -7,24 +7,22 @@ training job of the teacher-student model draws after 2.2 s; with the files afte
 
 import contextlib
 import logging
-import os
 import pickle
-import platform
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import jaxlib
-import numpy as np
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from grokphase.errors import GrokphaseError
-from grokphase.files import digest, replaced, sealed, unsealed
-from grokphase.processor import processor_digest
+from grokphase.files import digest, remove_abandoned, replaced, sealed, unsealed
+from grokphase.sampling.program_identity import modules_elsewhere, surroundings
+
+DAYS_KEPT = 30
 
 _LABEL = "grokphase-program"
 _LAPACK = "lapack_"
@@ -36,27 +34,27 @@ _log = logging.getLogger(__name__)
 class Programs:
     """Programs of one identity, in files of a folder; without a folder JAX keeps them itself.
 
-    identity : everything that decides what a function computes beside its arguments (JSON values);
-        the functions may close over nothing else. Versions, settings of JAX and the processor are
-        added. On an accelerator JAX keeps the programs; where its cache is off, nobody does.
+    identity : what decides, beside its arguments and the code, what a function computes (JSON
+        values). The functions may close over nothing else. The code of this package, what is
+        installed, settings of JAX, the processor and the number of threads are added.
+
+    On an accelerator JAX keeps the programs; where its cache is off, nobody does. A program of code
+    that is neither of this package nor installed is never kept, for nobody knows when it changes.
     """
 
     def __init__(self, folder: Path | None = None, identity: Any = None) -> None:
-        here = jax.default_backend() == "cpu" and jax.config.values["jax_enable_compilation_cache"]
-        self._folder = folder if here else None
-        settings = {k: repr(v) for k, v in jax.config.values.items() if "cache" not in k}
-        self._identity = [
-            identity,
-            settings,
-            os.environ.get("XLA_FLAGS", ""),
-            processor_digest(),
-            [platform.python_version(), jax.__version__, jaxlib.__version__, np.__version__],
-        ]
+        self._folder: Path | None = None
+        usable = jax.default_backend() == "cpu" and len(jax.devices()) == 1
+        if folder is None or not usable or not jax.config.values["jax_enable_compilation_cache"]:
+            return
+        self._folder = folder
+        self._identity = [identity, surroundings()]
 
     def kept(self, name: str, function: Any) -> Callable[..., Any]:
-        """A function made by jax.jit, compiled once for all processes that ask for it.
+        """A function made by jax.jit, which no process traces once a program of it is kept.
 
-        Each shape and type of its arguments is a program of its own.
+        Each shape and type of its arguments is a program of its own. Processes that ask at the same
+        time each compile it.
         """
         folder = self._folder
         if folder is None:
@@ -84,6 +82,9 @@ def _load(path: Path) -> Callable[..., Any] | None:
     """The program in a file; None if there is none, or none that is whole."""
     try:
         body = unsealed(path.read_bytes(), _LABEL)
+        # So that it counts as used, where that can be written.
+        with contextlib.suppress(OSError):
+            path.touch()
     except OSError:
         return None
     if body is None:
@@ -107,17 +108,28 @@ def _compile(function: Any, arguments: Any, path: Path) -> Callable[..., Any]:
     """
     lowered = function.lower(*arguments)
     outside = sorted(set(_OUTSIDE.findall(lowered.as_text())))
-    if not all(name.startswith(_LAPACK) for name in outside):
+    if modules_elsewhere() or not all(name.startswith(_LAPACK) for name in outside):
         return cast("Callable[..., Any]", function)
     with _without_cache():
         program = lowered.compile()
     try:
+        body = pickle.dumps((outside, serialize_executable.serialize(program)))
         with replaced(path) as temporary:
-            body = pickle.dumps((outside, serialize_executable.serialize(program)))
             temporary.write_bytes(sealed(body, _LABEL))
-    except GrokphaseError as error:
-        _log.warning(f"compiled programs are not kept: {error}")
+        _remove_unused(path.parent)
+        remove_abandoned(path)
+    except Exception as error:
+        # No space, say, or a program that cannot be written; this one can be used all the same.
+        _log.warning(f"a compiled program is not kept: {error.__cause__ or error}")
     return cast("Callable[..., Any]", program)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Delete programs that were not used for DAYS_KEPT, such as those of earlier code."""
+    for path in folder.glob("*.program"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > DAYS_KEPT * 86400:
+                path.unlink()
 
 
 def _initialise_lapack() -> None:

@@ -9,7 +9,9 @@ exp(-Phi(position)) times that prior, with potential Phi = L/noise. A kernel mod
 and nothing else needs to know about it: its file name is its name in the configuration. With
 `accept_all`, a boolean that may be traced, every proposal is accepted; that is what the first part
 of burn-in uses (see grokphase.specifications.training.unadjusted_draws). `Settings` are read while
-the workflow is being planned, so a kernel module imports JAX inside `build` only.
+the workflow is being planned, so a kernel module imports JAX inside `build` only. A compiled kernel
+is used again as long as settings and code are the same (grokphase.sampling.programs): `build` reads
+neither files nor the environment.
 """
 
 import importlib
