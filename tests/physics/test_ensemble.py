@@ -174,23 +174,24 @@ def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, m
     """Bit for bit, at another noise and cubic strength too, where no program is added; annealed
     networks, sweeps and windows included."""
     monkeypatch.setattr(programs, "modules_elsewhere", list)
-    folder = tmp_path / "programs"
-    for number, (noise, strength) in enumerate([(0.2, 0.0), (0.3, -0.4)]):
-        of = specification().parameters.model_copy(
-            update={"noise": noise, "cubic_strength": strength}
-        )
-        spec = specification(
-            parameters=of,
+    folder, networks = tmp_path / "programs", Networks(prior=1, planted=0, cooled=1)
+
+    def of_point(noise, strength):
+        changes = {"noise": noise, "cubic_strength": strength}
+        return specification(
+            parameters=PARAMETERS.model_copy(update=changes),
             point=f"noise~{noise}",
             neuron_sweeps=1,
-            networks=Networks(prior=1, planted=0, cooled=1),
+            networks=networks,
             annealing=Annealing(highest_noise=1.0, lowest_noise=0.01),
             umbrella=Umbrella(overlaps=(0.5,), burn_in=1, draws=1),
         )
-        own = rows(train(spec, (0,), f"own {number}"))
-        assert rows(train(spec, (0,), f"kept {number}", program_folder=folder)) == own
-        names = sorted(file.name.split("-")[0] for file in folder.iterdir())
-        assert names == ["advance", "begin", "enter"]
+
+    train(of_point(0.2, 0.0), (0,), "first", program_folder=folder)
+    second = train(of_point(0.3, -0.4), (0,), "second", program_folder=folder)
+    names = sorted(file.name.split("-")[0] for file in folder.iterdir())
+    assert names == ["advance", "begin", "enter"]
+    assert rows(second) == rows(train(of_point(0.3, -0.4), (0,), "alone"))
 
 
 def test_annealed_networks_begin_at_their_own_noise(train, monkeypatch):
