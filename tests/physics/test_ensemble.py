@@ -172,7 +172,7 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
 
 def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, monkeypatch):
     """Bit for bit, at another noise and cubic strength too, where no program is added; annealed
-    networks, sweeps and windows included."""
+    networks and windows included."""
     monkeypatch.setattr(programs, "modules_elsewhere", list)
     folder, networks = tmp_path / "programs", Networks(prior=1, planted=0, cooled=1)
 
@@ -181,7 +181,6 @@ def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, m
         return specification(
             parameters=PARAMETERS.model_copy(update=changes),
             point=f"noise~{noise}",
-            neuron_sweeps=1,
             networks=networks,
             annealing=Annealing(highest_noise=1.0, lowest_noise=0.01),
             umbrella=Umbrella(overlaps=(0.5,), burn_in=1, draws=1),
