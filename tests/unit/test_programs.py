@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from grokphase.files import sealed
+from grokphase.sampling import program_identity
 from grokphase.sampling.programs import Programs
 
 
@@ -188,6 +189,44 @@ def test_programs_that_nobody_uses_are_deleted(programs, tmp_path):
     assert [file.name.split("-")[0] for file in files(tmp_path)] == ["new", "used"]
 
 
+def test_nothing_is_kept_of_code_that_was_edited_since_it_was_imported(
+    programs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("grokphase.sampling.programs.digest_now", lambda: "edited")
+    assert programs().kept("double", counted()[0])(np.float32(1)) == 2
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import myfactor", "    from myfactor.a import b", "import numpy as np, myfactor"],
+)
+def test_while_a_module_imports_the_user_s_own_nothing_is_kept(
+    programs, tmp_path, monkeypatch, line
+):
+    """Nor is a program of before loaded; modules in linked folders count."""
+    package = tmp_path / "package"
+    (package / "kernels").mkdir(parents=True)
+    monkeypatch.setattr(program_identity, "_PACKAGE", package)
+    program_identity.package_digest.cache_clear()
+    try:
+        assert programs().kept("double", counted()[0])(np.float32(1)) == 2
+        before = program_identity.digest_now()
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "mine.py").write_text(f"{line}\n")
+        (package / "kernels" / "linked").symlink_to(tmp_path / "elsewhere")
+        assert program_identity.unknown_imports() == ["myfactor"]
+        assert program_identity.digest_now() != before
+        assert programs().kept("double", counted(3.0)[0])(np.float32(1)) == 3
+        assert len(files(tmp_path)) == 1
+    finally:
+        program_identity.package_digest.cache_clear()
+
+
+def test_the_package_imports_what_is_known():
+    assert program_identity.unknown_imports() == []
+
+
 KERNEL = """
 from grokphase.sampling.programs import Programs
 from pathlib import Path
@@ -231,5 +270,5 @@ def test_without_a_place_to_keep_them_programs_run_all_the_same(tmp_path, monkey
         kept = Programs(folder, "one").kept("double", function)
         assert kept(np.float32(1)) == kept(np.float32(1)) == 2
         assert len(traced) == 1
-    assert "a compiled program is not kept" in caplog.text
+    assert "is not kept" in caplog.text
     assert "Not a directory" in caplog.text

@@ -234,6 +234,10 @@ def train(
           --point noise~0.25/cubic_strength~-0.3 --datasets 0-0
     """
     _configure_jax(threads, Path(Layout(scale).root))
+    from grokphase.sampling.program_identity import package_digest
+
+    # Before the modules are imported.
+    package_digest()
     from grokphase import provenance
     from grokphase.sampling import kernels
     from grokphase.training import train as run

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import sys
 import sysconfig
 from functools import cache
@@ -13,7 +14,16 @@ import jax
 
 from grokphase.processor import processor_digest
 
+KNOWN = {
+    *("grokphase", "arviz_stats", "click", "jax", "jaxlib", "matplotlib", "numpy", "pandas"),
+    *("pyarrow", "pydantic", "scipy", "snakemake", "tqdm", "yaml"),
+}
+"""What this package imports, whose versions are among those of `installed_distributions`."""
+
 _PACKAGE = Path(__file__).parents[1]
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import|import[ \t]+(\w[^\n#;]*))", re.MULTILINE
+)
 
 
 def surroundings() -> list[Any]:
@@ -32,15 +42,40 @@ def surroundings() -> list[Any]:
 
 @cache
 def package_digest() -> str:
-    """SHA-256 (hexadecimal) of all of this package's code, byte for byte.
+    """SHA-256 (hexadecimal) of all of this package's code, byte for byte, at the first call.
 
-    It is that of the moment, unlike the digests of grokphase.provenance, which a job is told.
+    Called before the modules are imported, and compared with `digest_now` afterwards, it is that of
+    the code that runs. The digests of grokphase.provenance are those that a job is told.
     """
+    return digest_now()
+
+
+def digest_now() -> str:
+    """The same at this moment."""
     found = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        found.update(f"{path.relative_to(_PACKAGE)} {path.stat().st_size}\n".encode())
-        found.update(path.read_bytes())
+    for name, content in _modules():
+        found.update(f"{name} {len(content)}\n".encode() + content)
     return found.hexdigest()
+
+
+def unknown_imports() -> list[str]:
+    """What this package's modules import, kernels of the user's among them, beside the standard
+    library and KNOWN: nothing here knows when it changes."""
+    found: set[str] = set()
+    for _, content in _modules():
+        for one, several in _IMPORT.findall(content):
+            found |= {
+                name.split(b".")[0].split()[0].decode() for name in (one or several).split(b",")
+            }
+    return sorted(found - KNOWN - sys.stdlib_module_names)
+
+
+def _modules() -> list[tuple[str, bytes]]:
+    """Names and contents of this package's files, those in linked folders too."""
+    found = []
+    for folder, _, files in os.walk(_PACKAGE, followlinks=True):
+        found += [Path(folder, name) for name in files if name.endswith(".py")]
+    return [(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in sorted(found)]
 
 
 def installed_distributions() -> list[str]:

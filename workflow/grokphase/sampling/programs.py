@@ -20,7 +20,13 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from grokphase.files import digest, remove_abandoned, replaced, sealed, unsealed
-from grokphase.sampling.program_identity import modules_elsewhere, surroundings
+from grokphase.sampling.program_identity import (
+    digest_now,
+    modules_elsewhere,
+    package_digest,
+    surroundings,
+    unknown_imports,
+)
 
 DAYS_KEPT = 30
 
@@ -38,14 +44,21 @@ class Programs:
         values). The functions may close over nothing else. The code of this package, what is
         installed, settings of JAX, the processor and the number of threads are added.
 
-    On an accelerator JAX keeps the programs; where its cache is off, nobody does. A program of code
-    that is neither of this package nor installed is never kept, for nobody knows when it changes.
+    On an accelerator JAX keeps the programs; where its cache is off, nobody does. JAX also keeps
+    them while this package imports what it does not itself need, as a kernel of the user's may:
+    nobody here knows when that changes.
     """
 
     def __init__(self, folder: Path | None = None, identity: Any = None) -> None:
         self._folder: Path | None = None
         usable = jax.default_backend() == "cpu" and len(jax.devices()) == 1
-        if folder is None or not usable or not jax.config.values["jax_enable_compilation_cache"]:
+        if folder is None or not usable:
+            return
+        settings = jax.config.values
+        if settings["jax_disable_jit"] or not settings["jax_enable_compilation_cache"]:
+            return
+        if unknown := unknown_imports():
+            _log.info(f"programs are traced anew: a module imports {', '.join(unknown)}")
             return
         self._folder = folder
         self._identity = [identity, surroundings()]
@@ -114,19 +127,24 @@ def _compile(function: Any, arguments: Any, path: Path) -> Callable[..., Any]:
         program = lowered.compile()
     try:
         body = pickle.dumps((outside, serialize_executable.serialize(program)))
+        if digest_now() != package_digest():
+            # Edited since this process began: which code was imported is not known.
+            return cast("Callable[..., Any]", program)
         with replaced(path) as temporary:
             temporary.write_bytes(sealed(body, _LABEL))
         _remove_unused(path.parent)
         remove_abandoned(path)
     except Exception as error:
         # No space, say, or a program that cannot be written; this one can be used all the same.
-        _log.warning(f"a compiled program is not kept: {error.__cause__ or error}")
+        _log.warning(f"{path} is not kept: {error.__cause__ or error}")
     return cast("Callable[..., Any]", program)
 
 
 def _remove_unused(folder: Path) -> None:
-    """Delete programs that were not used for DAYS_KEPT, such as those of earlier code."""
-    for path in folder.glob("*.program"):
+    """Delete programs that were not used for DAYS_KEPT, such as those of earlier code, and what
+    killed processes left of some."""
+    name = f"*-{'[0-9a-f]' * 64}.program"
+    for path in (*folder.glob(name), *folder.glob(f".{name}.*")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > DAYS_KEPT * 86400:
                 path.unlink()
