@@ -343,7 +343,6 @@ def _sampler(
         return model.settle(key, position, parameters, data)
 
     gradients = settings.gradients(specification.unadjusted_steps / specification.steps_in_all)
-
     per_step = moves.work_per_step(specification, parameters, gradients)
     work_per_draw = per_step * specification.thin * len(specification.networks.starts())
     speed = 1.0 if jax.default_backend() == "cpu" else ACCELERATOR_SPEED
