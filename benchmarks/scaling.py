@@ -114,11 +114,13 @@ class Chains:
 
     def advance(self, burn_in: bool) -> np.ndarray:
         """Observables [networks, steps, 7] of the next block."""
-        first, yes = self.ensemble.done, jax.numpy.asarray(True)
-        accept_all = jax.numpy.asarray(burn_in)
-        state, measured = self.sampler._advance(
-            *(self.keys, self.ensemble.state, self.data, first, self.steps, None),
-            *(accept_all, yes, yes),
+        state, measured = self.sampler.advance(
+            self.keys,
+            self.ensemble.state,
+            self.ensemble.done,
+            self.steps,
+            self.data,
+            accept_all=burn_in,
         )
         [observables] = np.asarray(measured[0])
         self.ensemble = self.ensemble._replace(

@@ -170,27 +170,32 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
             np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
 
+WINDOW = Umbrella(overlaps=(0.5,), burn_in=1, draws=1)
+
+
 def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, monkeypatch):
     """Bit for bit, at another noise and cubic strength too, where no program is added; annealed
-    networks and windows included."""
+    networks and windows included. A point without windows needs none of its own either."""
     monkeypatch.setattr(programs, "modules_elsewhere", list)
     folder, networks = tmp_path / "programs", Networks(prior=1, planted=0, cooled=1)
 
-    def of_point(noise, strength):
+    def of_point(noise, strength, umbrella=WINDOW):
         changes = {"noise": noise, "cubic_strength": strength}
         return specification(
             parameters=PARAMETERS.model_copy(update=changes),
             point=f"noise~{noise}",
             networks=networks,
             annealing=Annealing(highest_noise=1.0, lowest_noise=0.01),
-            umbrella=Umbrella(overlaps=(0.5,), burn_in=1, draws=1),
+            umbrella=umbrella,
         )
 
     train(of_point(0.2, 0.0), (0,), "first", program_folder=folder)
     second = train(of_point(0.3, -0.4), (0,), "second", program_folder=folder)
+    third = train(of_point(0.4, -0.1, None), (0,), "third", program_folder=folder)
     names = sorted(file.name.split("-")[0] for file in folder.iterdir())
-    assert names == ["advance", "begin", "enter"]
+    assert names == ["advance", "begin", "profile"]
     assert rows(second) == rows(train(of_point(0.3, -0.4), (0,), "alone"))
+    assert rows(third) == rows(train(of_point(0.4, -0.1, None), (0,), "without"))
 
 
 def test_annealed_networks_begin_at_their_own_noise(train, monkeypatch):
@@ -640,7 +645,10 @@ def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
                 3,
                 compute,
                 lambda data, window: Noise(data.noise + 10 * window),
-                lambda key, position, data: jnp.full_like(position, 100 * data.noise),
+                lambda positions, data: np.full_like(positions, 100 * data.noise[0]),
+                noise=lambda profiles: 0.0,
+                largest_noise=1.0,
+                compared=2,
             ),
         )
 

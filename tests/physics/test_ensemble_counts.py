@@ -40,7 +40,10 @@ def counting_steps(schedule, profile=None, **options):
             1,
             profile or (lambda key, position, data: jax.random.uniform(key, (1,))),
             lambda data, window: data,
-            lambda key, position, data: position + jnp.round(100 * jax.random.uniform(key)),
+            lambda positions, data: positions,
+            noise=lambda profiles: 0.0,
+            largest_noise=1.0,
+            compared=2,
         )
     sampler = Sampler(
         make_kernel,
@@ -54,7 +57,7 @@ def counting_steps(schedule, profile=None, **options):
     )
     keys = jax.random.split(jax.random.key(0), (1, 2))
     data = Noise(jnp.ones(1))
-    start = sampler.start(jnp.zeros((1, 2, 1)), data)
+    start = sampler.start(jnp.zeros((1, 2, 1)), data, keys)
     return sampler.run(keys, start, data, lambda now: None)
 
 
@@ -96,7 +99,11 @@ def test_every_draw_has_a_profile_of_its_own_key():
 
 def test_every_window_is_entered_with_a_key_of_its_own():
     schedule = Schedule(2, 1, 2, 2, windows=3, window_burn_in=0, window_draws=1)
-    found = counting_steps(schedule, lambda key, position, data: position)
+    found = counting_steps(
+        schedule,
+        lambda key, position, data: position,
+        settle=lambda key, position, data: position + jnp.round(100 * jax.random.uniform(key)),
+    )
     jumps = np.diff(found.profiles[0, :, :, 0], axis=1) - 2
     assert jumps.shape == (2, 3)
     assert len(np.unique(jumps)) > 3

@@ -94,10 +94,10 @@ def training(of, overlaps, networks):
 
 
 def test_profiles_too_noisy_to_be_combined_are_refused(tmp_path):
-    """One neuron in six dimensions, profiles of which differ by two nats from one to the next."""
-    of = TINY.model_copy(
-        update={"input_dim": 6, "width": 1, "weight_variance": 0.5, "train_size": 30}
-    )
+    """One neuron in six dimensions, profiles of which differ by 13 nats from one to the next, and
+    eight of them by at least two (of fifty such sets)."""
+    sizes = {"input_dim": 6, "width": 1, "weight_variance": 0.5, "train_size": 30, "noise": 0.2}
+    of = TINY.model_copy(update=sizes)
     drawn = DatasetSpecification(
         experiment="umbrella", seed=7, dataset=0, input_dim=6, train_size=30
     )
@@ -193,8 +193,7 @@ def test_the_spring_pulls_the_tagged_neuron_alone():
     _, data = problem(of)
     held = data._replace(centre=jnp.float32(0.7), stiffness=jnp.float32(400.0))
     position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
-    plain = model.target(of, held)
-    with_spring = umbrella.with_spring(plain, of, held)
+    with_spring, plain = model.target(of, held), model.target(of, data)
     (potential, gradient), (base, free) = (
         target.potential_and_gradient(position) for target in (with_spring, plain)
     )
@@ -211,8 +210,13 @@ def test_a_window_begins_with_the_tagged_neuron_at_its_centre():
     _, data = problem(of)
     position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
     held = data._replace(centre=jnp.float32(0.7), stiffness=jnp.float32(400.0))
-    moved = umbrella.enter_window(jax.random.key(2), position, of, held)
-    assert float(model.overlaps(moved, of, data)[model.TAGGED]) == pytest.approx(0.7, rel=1e-5)
+    two = jax.tree.map(lambda x: np.stack([[x, x]] * 3), position)
+    datasets = jax.tree.map(lambda x: np.stack([x] * 3), held)
+    datasets = datasets._replace(centre=np.array([0.2, 0.4, 0.7]))
+    every = umbrella.enter_window(two, of, datasets)
+    overlaps = math.sqrt(0.5 / 5) * np.asarray(every.weights)[:, :, model.TAGGED] @ data.teacher
+    np.testing.assert_allclose(overlaps, [[0.2] * 2, [0.4] * 2, [0.7] * 2], rtol=1e-5)
+    moved = jax.tree.map(lambda x: x[2, 1], every)
     np.testing.assert_array_equal(moved.weights[:-1], position.weights[:-1])
     shift = np.asarray(moved.weights[-1] - position.weights[-1])
     np.testing.assert_allclose(shift, (shift @ data.teacher) * data.teacher, atol=1e-5)

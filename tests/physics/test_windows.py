@@ -4,13 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokphase import training
 from grokphase.datasets import generate_dataset
 from grokphase.models import neuron_sweep, umbrella
 from grokphase.models import teacher_student as model
-from grokphase.models.umbrella_cost import PROFILE_NODES
+from grokphase.models import teacher_student_moves as moves
+from grokphase.models.umbrella_cost import PROFILE_NODES, profile_overlaps
 from grokphase.parameters import TeacherStudent
 from grokphase.specifications.dataset import DatasetSpecification
-from grokphase.specifications.training import PlantedStart
+from grokphase.specifications.training import (
+    Networks,
+    PlantedStart,
+    TrainingSpecification,
+    Umbrella,
+)
 
 OF = TeacherStudent(
     input_dim=5,
@@ -21,6 +28,33 @@ OF = TeacherStudent(
     noise=0.5,
     cubic_strength=-0.2,
 )
+
+
+def training_specification(**options):
+    return TrainingSpecification(
+        experiment="umbrella",
+        seed=7,
+        point="noise~0.5",
+        model="teacher_student",
+        parameters=OF,
+        planted=PlantedStart(),
+        kernel={"kernel": "hamiltonian", "step_size": 0.3, "leapfrog_steps": 2},
+        thin=1,
+        burn_in=2,
+        draws=2,
+        neuron_sweeps=1,
+        umbrella=Umbrella(overlaps=(0.4,)),
+        **options,
+    )
+
+
+def entered(position, data, key):
+    """The position at which a network begins a window."""
+    together = jax.tree.map(lambda x: jnp.asarray(x)[None], (position, data))
+    positions = jax.tree.map(lambda x: x[None], together[0])
+    placed = umbrella.enter_window(positions, OF, together[1])
+    placed = jax.tree.map(lambda x: jnp.asarray(x)[0, 0], placed)
+    return model.settle(jax.random.key(key), placed, OF, data)
 
 
 @pytest.fixture(scope="module")
@@ -34,47 +68,43 @@ def held():
     return data, model.start(jax.random.key(1), "prior", OF, data, PlantedStart())
 
 
-def test_the_spring_pulls_in_approximate_forces_too(held):
+def without_spring(data):
+    return data._replace(stiffness=jnp.float32(0.0))
+
+
+def test_the_spring_pulls_in_approximate_forces_too(held, monkeypatch):
     """As much as in exact ones; and where there are none, none are made up."""
     data, position = held
-    exact = model.target(OF, data)
-    plain = exact._replace(
-        approximate_gradient=lambda x: jax.tree.map(
-            lambda g: 1.01 * g, exact.potential_and_gradient(x)[1]
-        )
-    )
-    found = umbrella.with_spring(plain, OF, data)
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
+    with_spring, free = model.target(OF, data), model.target(OF, without_spring(data))
     pull = (
-        found.approximate_gradient(position).weights - plain.approximate_gradient(position).weights
+        with_spring.approximate_gradient(position).weights
+        - free.approximate_gradient(position).weights
     )
-    wanted = found.potential_and_gradient(position)[1].weights
-    wanted -= exact.potential_and_gradient(position)[1].weights
+    wanted = with_spring.potential_and_gradient(position)[1].weights
+    wanted -= free.potential_and_gradient(position)[1].weights
     assert float(jnp.abs(wanted[model.TAGGED]).max()) > 10
     np.testing.assert_allclose(pull, wanted, rtol=1e-4, atol=1e-2)
-    none = umbrella.with_spring(plain._replace(approximate_gradient=None), OF, data)
-    assert none.approximate_gradient is None
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: False)
+    assert model.target(OF, data).approximate_gradient is None
 
 
 def test_the_potential_alone_has_the_spring_too(held):
     data, position = held
-    exact = model.target(OF, data)
-    found = umbrella.with_spring(exact, OF, data)
-    potential, forward = found.potential_and_forward(position)
-    wanted, _ = found.potential_and_gradient(position)
+    with_spring, free = model.target(OF, data), model.target(OF, without_spring(data))
+    potential, forward = with_spring.potential_and_forward(position)
+    wanted, _ = with_spring.potential_and_gradient(position)
     assert float(potential) == pytest.approx(float(wanted), rel=1e-5)
-    assert float(potential) != pytest.approx(float(exact.potential_and_gradient(position)[0]))
-    _, free = exact.potential_and_forward(position)
-    np.testing.assert_array_equal(forward.residual, free.residual)
-    none = umbrella.with_spring(exact._replace(potential_and_forward=None), OF, data)
-    assert none.potential_and_forward is None
+    assert float(potential) != pytest.approx(float(free.potential_and_gradient(position)[0]))
+    _, of_free = free.potential_and_forward(position)
+    np.testing.assert_array_equal(forward.residual, of_free.residual)
 
 
 @pytest.mark.parametrize("sweeps", [1, 2])
 def test_sweeps_in_a_window_know_the_potential_with_the_spring(held, sweeps):
     data, position = held
     swept = neuron_sweep.sweep(jax.random.key(6), position, OF, data, sweeps)
-    target = umbrella.with_spring(model.target(OF, data), OF, data)
-    expected, _ = target.potential_and_gradient(swept.position)
+    expected, _ = model.target(OF, data).potential_and_gradient(swept.position)
     q = float(model.overlaps(swept.position, OF, data)[model.TAGGED])
     assert 200 * (q - 0.7) ** 2 > 1e-3
     assert float(swept.potential) == pytest.approx(float(expected), rel=1e-5)
@@ -83,7 +113,7 @@ def test_sweeps_in_a_window_know_the_potential_with_the_spring(held, sweeps):
 def test_sweeps_in_a_window_hold_the_tagged_neuron_alone(held):
     """A spring of deviation 0.05, where the prior's is 0.3: it stays there, and no other does."""
     data, position = held
-    position = umbrella.enter_window(jax.random.key(2), position, OF, data)
+    position = entered(position, data, 2)
     found = []
     sweep = jax.jit(lambda key, x: neuron_sweep.sweep(key, x, OF, data).position)
     for number in range(30):
@@ -99,24 +129,43 @@ def test_a_window_begins_with_readouts_of_its_own(held):
     data, position = held
     other = position._replace(readout=position.readout + 3)
     one, same, new = (
-        umbrella.enter_window(jax.random.key(key), x, OF, data).readout
-        for key, x in ((2, position), (2, other), (3, position))
+        entered(x, data, key).readout for key, x in ((2, position), (2, other), (3, position))
     )
     np.testing.assert_array_equal(one, same)
     assert (one != new).all()
     assert (one != position.readout).all()
 
 
-def test_the_noise_of_profiles_is_their_spread_relative_to_zero(held):
+def test_the_noise_of_profiles_is_their_spread_relative_to_zero():
+    """Up to the outermost window: what is beyond does not count."""
+    profiles = np.random.default_rng(0).normal(size=(5, PROFILE_NODES)) * np.arange(PROFILE_NODES)
+    settings = moves.profiles(Umbrella(overlaps=(0.4, 0.75)), OF)
+    spread = (profiles - profiles[:, :1]).std(axis=0, ddof=1)
+    inside = np.array(profile_overlaps(OF)) <= 0.75
+    assert 2 < inside.sum() < PROFILE_NODES - 2
+    assert settings.noise(profiles) == pytest.approx(spread[inside].max())
+    assert spread.max() > 1.2 * spread[inside].max()
+
+
+def test_profiles_that_are_compared_are_of_one_network_by_different_keys(held):
     data, position = held
-    keys = jax.random.split(jax.random.key(4), 5)
-    profile = jax.jit(lambda key: umbrella.log_profile(key, position, OF, data))
-    profiles = np.asarray([profile(key) for key in keys], float)
-    found = jax.jit(umbrella.profile_noise, static_argnums=2)(keys, position, OF, data)
-    wanted = (profiles - profiles[:, :1]).std(axis=0, ddof=1)
-    assert found.shape == (PROFILE_NODES,)
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
-    assert found[0] == 0
+    specification = training_specification(networks=Networks(prior=1, planted=2))
+    sampler = training._sampler(specification, model, 1)
+    positions = jax.tree.map(lambda x: jnp.stack([2 * x, 3 * x, x])[None], position)
+    seen = []
+    sampler.profiles = sampler.profiles._replace(noise=lambda x: seen.append(x) or 0.5, compared=5)
+    together = jax.tree.map(lambda x: jnp.asarray(x)[None], without_spring(data))
+    state = sampler.start(positions, together, jax.random.split(jax.random.key(0), (1, 3))).state
+    state = state._replace(position=positions)
+    assert sampler.noise_of_profiles(state, together) == 0.5
+    [profiles] = seen
+    assert profiles.shape == (5, PROFILE_NODES)
+    keys = jax.random.split(jax.random.key(9), 200)
+    one = jax.jit(lambda key: umbrella.log_profile(key, position, OF, without_spring(data)))
+    of_network = np.asarray(jax.lax.map(one, keys))
+    deviation = of_network.std(axis=0, ddof=1)
+    assert (np.abs(profiles - of_network.mean(axis=0)) < 6 * deviation + 1e-3).all()
+    assert len(np.unique(profiles[:, 5])) == 5
 
 
 def test_a_neuron_beyond_the_grid_stays_where_it_is(held):

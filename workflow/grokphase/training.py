@@ -27,7 +27,7 @@ from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.programs import Programs
 from grokphase.sampling.random_keys import network_keys
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
-from grokphase.specifications.training import STARTS, TrainingSpecification
+from grokphase.specifications.training import STARTS, TrainingSpecification, Umbrella
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
@@ -183,7 +183,6 @@ def _train_group(
     )
     together, noise_ratios = _stacked(data), _noise_ratios(specification)
     adjusted = kernels.settings(specification.kernel).exact
-    moves = importlib.import_module(f"grokphase.models.{specification.model}_moves")
     schedule = sampler.schedule
 
     def after_block(now: Ensemble) -> None:
@@ -191,8 +190,7 @@ def _train_group(
             _check_precision(specification, group, now)
         if now.done == schedule.burn_in + schedule.draws and not keeper.finished:
             # Those of one dataset are enough: they take as long as a draw or two.
-            position = jax.tree.map(lambda x: np.asarray(x)[0, -1], now.state.position)
-            moves.check_profiles(specification, specification.parameters, position, data[0])
+            _check_profiles(specification, sampler, now, together)
         keeper.after_block(group, now)
 
     try:
@@ -266,6 +264,25 @@ def _check_precision(specification: TrainingSpecification, group: list[int], now
         )
 
 
+def _check_profiles(
+    specification: TrainingSpecification, sampler: Sampler, now: Ensemble, data: Any
+) -> None:
+    """Raises GrokphaseError if the noise of a network's profiles would show in the action.
+
+    now : an ensemble in equilibrium.
+    """
+    if sampler.profiles is None:
+        return
+    noise, largest = sampler.noise_of_profiles(now.state, data), sampler.profiles.largest_noise
+    if noise > largest:
+        raise GrokphaseError(
+            f"training at {specification.point}: profiles of one network differ by {noise:.1f} "
+            f"nats, at most {largest:g} of which average out: the tail of p(q) would be "
+            "biased; leave this point out of umbrella.select, or remove umbrella, in "
+            f"experiments.{specification.experiment}"
+        )
+
+
 def _arithmetic(together: int) -> str:
     """What the bits of a result depend on beside the specification and the code."""
     text = f"JAX {jax.__version__}, {jax.default_backend()}"
@@ -296,11 +313,12 @@ def common_specification(
 ) -> TrainingSpecification:
     """The same without what its programs are given as data or in keys, all of which is None.
 
-    Programs are made from it, so that none can hold a value of one point and serve another.
+    Programs are made from it, so that none can hold a value of one point and serve another. The
+    windows of an umbrella are data too.
     """
     of_point = dict.fromkeys(model.PARAMETERS_IN_DATA)
     parameters = specification.parameters.model_copy(update=of_point)
-    named = dict.fromkeys(("experiment", "seed", "point"))
+    named = dict.fromkeys(("experiment", "seed", "point", "umbrella"))
     return specification.model_copy(update={"parameters": parameters, **named})
 
 
@@ -312,6 +330,7 @@ def _sampler(
 ) -> Sampler:
     """The sampler of networks on so many datasets at a time; compiled programs are kept in the
     folder, if there is one."""
+    umbrella = specification.umbrella
     specification = common_specification(specification, model)
     identity = [specification.model_dump(mode="json", warnings=False), datasets]
     parameters = specification.parameters
@@ -351,7 +370,7 @@ def _sampler(
         draws=specification.draws,
         thin=specification.thin,
         block=block_size(work_per_draw * datasets / speed),
-        **_windows(specification),
+        **_windows(umbrella),
     )
     return Sampler(
         make_kernel,
@@ -360,17 +379,16 @@ def _sampler(
         schedule,
         model.COUNTING,
         moves.expected_counts(specification, parameters),
-        moves.profiles(specification, parameters),
-        work_per_draw * schedule.total,
+        moves.profiles(umbrella, parameters),
+        work_per_draw * (schedule.burn_in + schedule.draws),
         with_exact_gradient if STEIN_VARIATES[specification.model] else None,
         settle,
         Programs(program_folder, identity),
     )
 
 
-def _windows(specification: TrainingSpecification) -> dict[str, int]:
+def _windows(umbrella: Umbrella | None) -> dict[str, int]:
     """What a schedule says of the windows."""
-    umbrella = specification.umbrella
     if umbrella is None:
         return {}
     return {

@@ -19,7 +19,7 @@ and the module <model>_moves how a kernel moves its networks:
 
     with_moves              (build, specification, parameters, data, accept_all) -> Kernel
     expected_counts         (specification, parameters) -> the histogram expected of a network
-    profiles                (specification, parameters) -> Profiles of an ensemble; both may be None
+    profiles                (umbrella, parameters) -> Profiles of an ensemble; both may be None
     work_per_step           multiply-adds of a step
 
 Beside these a model has its parameters (grokphase.parameters), its kind of dataset, its experiment

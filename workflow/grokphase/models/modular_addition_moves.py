@@ -12,7 +12,7 @@ from grokphase.models.modular_cost import collapsed_cost
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.kernels import Kernel, Target
 from grokphase.sampling.sweeps import Swept, followed_by_sweeps, repeated, sweeps_per_step
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import TrainingSpecification, Umbrella
 
 
 def with_moves(
@@ -43,17 +43,8 @@ def expected_counts(specification: TrainingSpecification, parameters: ModularAdd
     """The histogram expected of a network: not known."""
 
 
-def profiles(specification: TrainingSpecification, parameters: ModularAddition) -> None:
+def profiles(umbrella: Umbrella | None, parameters: ModularAddition) -> None:
     """Conditional densities of the order parameter: none."""
-
-
-def check_profiles(
-    specification: TrainingSpecification,
-    parameters: ModularAddition,
-    position: object,
-    data: object,
-) -> None:
-    """Whether profiles can be trusted: there are none."""
 
 
 def work_per_step(

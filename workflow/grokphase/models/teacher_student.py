@@ -11,6 +11,7 @@ Phys. Rev. E 52, 4225 (1995) for the arcsine.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -172,6 +173,8 @@ def original_weights(position: Position, parameters: TeacherStudent) -> Position
 def target(parameters: TeacherStudent, data: Data) -> Target:
     """The posterior: potential Phi = L/noise, L = 1/2 sum (f - y)^2, with its exact gradient.
 
+    If the data hold a neuron by a spring, its energy is part of Phi (`spring_energy`).
+
     Costs two matrix products, inputs @ W^T and inputs^T @ slope, and one pass each of erf and of
     its derivative over the preactivations [n, N], which are never held whole: see `row_blocks`.
     `potential_and_forward` holds them whole, which takes no longer than blocks do; a sweep that is
@@ -205,13 +208,27 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
         zero = (jnp.zeros((), weights.dtype), jnp.zeros_like(readout), jnp.zeros_like(weights))
         (loss, of_readout, of_weights), _ = jax.lax.scan(add_block, zero, blocks)
         weight_factor = (_TWO_OVER_ROOT_PI * scale.weights) * readout / data.noise
-        return loss / data.noise, Position(
-            scale.readout / data.noise * of_readout, (weight_factor * of_weights).T
-        )
+        gradient = Position(scale.readout / data.noise * of_readout, (weight_factor * of_weights).T)
+        energy, pull = spring(position)
+        return loss / data.noise + energy, pull(gradient)
+
+    def approximate_gradient(position: Position) -> Position:
+        gradient = _approximate_gradient(scale, blocks, data.noise, position)
+        return spring(position)[1](gradient)
 
     def potential_and_forward(position: Position) -> tuple[jax.Array, Forward]:
         forward = forward_pass(position, parameters, data)
-        return 0.5 * jnp.vdot(forward.residual, forward.residual) / data.noise, forward
+        potential = 0.5 * jnp.vdot(forward.residual, forward.residual) / data.noise
+        return potential + spring(position)[0], forward
+
+    def spring(position: Position) -> tuple[jax.Array, Callable[[Position], Position]]:
+        """Its energy, and what adds its force to a gradient."""
+        overlap = scale.weights * (position.weights[TAGGED] @ data.teacher)
+        energy, slope = jax.value_and_grad(spring_energy)(overlap, data.stiffness, data)
+        force = slope * scale.weights * data.teacher
+        return energy, lambda gradient: gradient._replace(
+            weights=gradient.weights.at[TAGGED].add(force)
+        )
 
     on_cpu = jax.default_backend() == "cpu"
     gains = multiplies_bfloat16() or not on_cpu
@@ -219,7 +236,7 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
         potential_and_gradient,
         scale,
         data.noise,
-        partial(_approximate_gradient, scale, blocks, data.noise) if gains else None,
+        approximate_gradient if gains else None,
         potential_and_forward if on_cpu else None,
     )
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from grokphase.errors import GrokphaseError
-from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student, umbrella
+from grokphase.models import neuron_sweep, neuron_sweep_cost, teacher_student
 from grokphase.models.teacher_student import Data, Forward, Position
+from grokphase.models.umbrella import enter_window, log_profile
 from grokphase.models.umbrella_cost import (
     LARGEST_NOISE,
     PROFILE_NODES,
@@ -21,7 +22,7 @@ from grokphase.parameters import TeacherStudent
 from grokphase.sampling.ensemble import Profiles
 from grokphase.sampling.kernels import Kernel, Target
 from grokphase.sampling.sweeps import Swept, followed_by_sweeps, sweeps_per_step
-from grokphase.specifications.training import TrainingSpecification
+from grokphase.specifications.training import TrainingSpecification, Umbrella
 
 
 def with_moves(
@@ -35,10 +36,8 @@ def with_moves(
 
     accept_all : whether this is the unadjusted part of burn-in, which may sweep more often.
     """
-    target = teacher_student.target(parameters, data)
-    if specification.umbrella and specification.umbrella.overlaps:
-        target = umbrella.with_spring(target, parameters, data)
-    return with_sweeps(build(target), sweeps_per_step(specification, accept_all), parameters, data)
+    kernel = build(teacher_student.target(parameters, data))
+    return with_sweeps(kernel, sweeps_per_step(specification, accept_all), parameters, data)
 
 
 def with_sweeps(
@@ -64,49 +63,32 @@ def expected_counts(
     return lambda position, data: neuron_sweep.expected_counts(position, parameters, data)
 
 
-def profiles(specification: TrainingSpecification, parameters: TeacherStudent) -> Profiles | None:
-    """Profiles of the tagged neuron and the windows of the specification, if there are any."""
-    settings = specification.umbrella
-    if settings is None:
+def profiles(umbrella: Umbrella | None, parameters: TeacherStudent) -> Profiles | None:
+    """Profiles of the tagged neuron and the windows that a specification asks for, if any."""
+    if umbrella is None:
         return None
 
     def compute(key: jax.Array, position: Position, data: Data) -> jax.Array:
-        return umbrella.log_profile(key, position, parameters, data)
+        return log_profile(key, position, parameters, data)
 
     def in_window(data: Data, window: int) -> Data:
-        shape, width = jnp.shape(data.noise), settings.width * overlap_deviation(parameters)
+        shape, width = jnp.shape(data.noise), umbrella.width * overlap_deviation(parameters)
         return data._replace(
-            centre=jnp.full(shape, settings.overlaps[window - 1], jnp.float32),
+            centre=jnp.full(shape, umbrella.overlaps[window - 1], jnp.float32),
             stiffness=jnp.full(shape, width**-2, jnp.float32),
         )
 
-    def enter(key: jax.Array, position: Position, data: Data) -> Position:
-        return umbrella.enter_window(key, position, parameters, data)
+    def enter(positions: Position, data: Data) -> Position:
+        return enter_window(positions, parameters, data)
 
-    return Profiles(PROFILE_NODES, compute, in_window, enter)
+    def noise(profiles: NDArray[np.floating]) -> float:
+        deviations = np.std(profiles - profiles[:, :1], axis=0, ddof=1)
+        reach = max(umbrella.overlaps, default=math.inf)
+        return float(deviations[np.array(profile_overlaps(parameters)) <= reach].max())
 
-
-def check_profiles(
-    specification: TrainingSpecification, parameters: TeacherStudent, position: Position, data: Data
-) -> None:
-    """Raises GrokphaseError if the noise of a network's profiles would show in the action.
-
-    position : of a network in equilibrium.
-    """
-    settings = specification.umbrella
-    if settings is None:
-        return
-    keys = jax.random.split(jax.random.key(0), PROFILES_COMPARED)
-    deviations = jax.jit(umbrella.profile_noise, static_argnums=2)(keys, position, parameters, data)
-    reach = max(settings.overlaps, default=math.inf)
-    noise = float(deviations[np.array(profile_overlaps(parameters)) <= reach].max())
-    if noise > LARGEST_NOISE:
-        raise GrokphaseError(
-            f"training at {specification.point}: profiles of one network differ by {noise:.1f} "
-            f"nats, at most {LARGEST_NOISE:g} of which average out: the tail of p(q) would be "
-            "biased; leave this point out of umbrella.select, or remove umbrella, in "
-            f"experiments.{specification.experiment}"
-        )
+    return Profiles(
+        PROFILE_NODES, compute, in_window, enter, noise, LARGEST_NOISE, PROFILES_COMPARED
+    )
 
 
 def work_per_step(

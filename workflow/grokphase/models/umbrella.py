@@ -30,17 +30,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grokphase.models.neuron_sweep import collapse
 from grokphase.models.teacher_student import (
     TAGGED,
     Data,
-    Forward,
     Position,
-    draw_readouts,
     original_weights,
     prior_scale,
-    spring_energy,
 )
 from grokphase.models.umbrella_cost import (
     PARTICLES,
@@ -49,7 +47,6 @@ from grokphase.models.umbrella_cost import (
     profile_overlaps,
 )
 from grokphase.parameters import TeacherStudent
-from grokphase.sampling.kernels import Target
 
 
 class _Copies(NamedTuple):
@@ -132,21 +129,6 @@ def log_profile(
     return jax.lax.scan(next_overlap, start, (overlaps, keys))[1]
 
 
-def profile_noise(
-    keys: jax.Array, position: Position, parameters: TeacherStudent, data: Data
-) -> jax.Array:
-    """Standard deviation of log Z - log Z(0) between profiles of one network [PROFILE_NODES], nats.
-
-    keys : one for each profile.
-    """
-
-    def one(key: jax.Array) -> jax.Array:
-        profile = log_profile(key, position, parameters, data)
-        return profile - profile[0]
-
-    return jnp.std(jax.lax.map(one, keys), axis=0, ddof=1)
-
-
 def _resampled(key: jax.Array, log_weight: jax.Array) -> jax.Array:
     """Indices [n] drawn in proportion to the weights [n], systematically (one random number)."""
     count = len(log_weight)
@@ -155,42 +137,13 @@ def _resampled(key: jax.Array, log_weight: jax.Array) -> jax.Array:
     return jnp.clip(jnp.searchsorted(cumulative, draws, side="right"), 0, count - 1)
 
 
-def with_spring(target: Target, parameters: TeacherStudent, data: Data) -> Target:
-    """The posterior with the data's spring on the tagged neuron."""
-    scale = prior_scale(parameters).weights
+def enter_window(positions: Position, parameters: TeacherStudent, data: Data) -> Position:
+    """Where windows begin: the tagged neuron of every network at the centre of its dataset's.
 
-    def energy(position: Position) -> jax.Array:
-        overlap = scale * (position.weights[TAGGED] @ data.teacher)
-        return spring_energy(overlap, data.stiffness, data)
-
-    def potential_and_gradient(position: Position) -> tuple[jax.Array, Position]:
-        potential, gradient = target.potential_and_gradient(position)
-        added, force = jax.value_and_grad(energy)(position)
-        return potential + added, jax.tree.map(jnp.add, gradient, force)
-
-    def approximate_gradient(position: Position) -> Position:
-        assert target.approximate_gradient is not None
-        gradient = target.approximate_gradient(position)
-        return jax.tree.map(jnp.add, gradient, jax.grad(energy)(position))
-
-    def potential_and_forward(position: Position) -> tuple[jax.Array, Forward]:
-        assert target.potential_and_forward is not None
-        potential, forward = target.potential_and_forward(position)
-        return potential + energy(position), forward
-
-    return target._replace(
-        potential_and_gradient=potential_and_gradient,
-        approximate_gradient=target.approximate_gradient and approximate_gradient,
-        potential_and_forward=target.potential_and_forward and potential_and_forward,
-    )
-
-
-def enter_window(
-    key: jax.Array, position: Position, parameters: TeacherStudent, data: Data
-) -> Position:
-    """Where a window begins: the tagged neuron at its centre, all readouts drawn anew."""
-    weights = position.weights
-    wanted = data.centre / prior_scale(parameters).weights
-    shift = wanted - weights[TAGGED] @ data.teacher
-    weights = weights.at[TAGGED].add(shift * data.teacher)
-    return Position(draw_readouts(key, weights, parameters, data), weights)
+    positions [datasets, networks], data [datasets]; NumPy. The readouts stay: `settle` draws them.
+    """
+    weights, teacher = np.array(positions.weights), np.asarray(data.teacher)[:, None]
+    tagged = weights[:, :, TAGGED]
+    wanted = np.asarray(data.centre)[:, None] / prior_scale(parameters).weights
+    tagged += (wanted - np.sum(tagged * teacher, axis=-1))[..., None] * teacher
+    return positions._replace(weights=weights)

@@ -90,15 +90,21 @@ class Counting(NamedTuple):
 class Profiles(NamedTuple):
     """Conditional densities of an order parameter, and windows far in its tail.
 
-    length : of a profile;  compute : (key, position, data) -> profile [length].
+    length : of a profile;  compute : (key, position, data) -> profile [length], compiled.
     in_window : (data, window) -> the data of the posterior of window 1, 2, ...
-    enter : (key, position, data) -> position at which a window of those data begins.
+    enter : (positions [datasets, networks], data [datasets]) -> those at which networks are placed
+        when a window of those data begins.
+    noise : (profiles of one network by different keys [compared, length]) -> nats by which they
+        differ, of which `largest_noise` is allowed.
     """
 
     length: int
     compute: Callable[[jax.Array, Position, Any], jax.Array]
     in_window: Callable[[Any, int], Any]
-    enter: Callable[[jax.Array, Position, Any], Position]
+    enter: Callable[[Position, Any], Position]
+    noise: Callable[[NDArray[np.floating]], float]
+    largest_noise: float
+    compared: int
 
 
 class Ensemble(NamedTuple):
@@ -194,13 +200,14 @@ class Sampler:
     observe : (data, state) -> (observables [k], order parameters) of one network.
     counting : the histogram of the order parameters; by default of the overlaps [N].
     expected_counts : (position, data) -> what `counting` is expected to count; None for nothing.
-    profiles : what is computed of every recorded draw beside; the schedule's windows need it.
+    profiles : what is computed of every recorded draw beside; the schedule's windows need it. It is
+        a program of its own, so that networks with and without share the one that moves them.
     with_exact_gradient : (data, state) -> the state as it is observed in recorded draws of the
         posterior itself, for observables that a gradient of approximate forces would bias.
     work : multiply-adds of the steps of the networks of a dataset, which decide how much time is
         given to compilation.
-    settle : (key, position, data) -> the position at which a network begins that is placed at
-        `position`, at the noise at which it begins; None: there.
+    settle : (key, position, data) -> the position at which a network, or a window, begins that is
+        placed at `position`, at the noise at which it begins; None: there.
     programs : where compiled programs are kept, of an identity that decides all of the above;
         None: in JAX's own cache.
     """
@@ -233,25 +240,21 @@ class Sampler:
             keys: jax.Array | None,
             positions: Position,
             data: Any,
+            first_step: jax.Array,
             noise_ratios: jax.Array | None,
         ) -> State:
             def settled(key: jax.Array, position: Position, ratio: Any = None) -> Position:
                 assert settle is not None
                 here = data if ratio is None else data._replace(noise=data.noise * ratio)
-                return settle(key, position, here)
+                return settle(_beside(key, "begin", first_step), position, here)
 
             if settle:
                 annealed = () if noise_ratios is None else (noise_ratios,)
                 positions = mapped(settled)(keys, positions, *annealed)
             return initial(positions, data)
 
-        def begin(
-            keys: jax.Array | None, positions: Position, data: Any, noise_ratios: jax.Array | None
-        ) -> State:
-            def of_dataset(keys: jax.Array | None, positions: Position, data: Any) -> State:
-                return begin_dataset(keys, positions, data, noise_ratios)
-
-            return mapped(of_dataset)(keys, positions, data)
+        def begin(keys: jax.Array | None, positions: Position, data: Any, *how: Any) -> State:
+            return mapped(lambda *dataset: begin_dataset(*dataset, *how))(keys, positions, data)
 
         def advance_dataset(
             keys: jax.Array,
@@ -261,7 +264,6 @@ class Sampler:
             count: jax.Array,
             noise_ratios: jax.Array | None,
             accept_all: jax.Array,
-            recorded: jax.Array,
             counted: jax.Array,
         ) -> tuple[State, tuple[jax.Array, ...]]:
             """Draws first ... first + count - 1; rows of the results beyond `count` stay zero."""
@@ -284,7 +286,7 @@ class Sampler:
                     return state, jnp.stack([info.acceptance, info.sweep_acceptance])
 
                 def one_draw(row: jax.Array, carry: Any) -> Any:
-                    state, (observables, acceptance, counts, expected, computed) = carry
+                    state, (observables, acceptance, counts, expected) = carry
                     numbers = (first + row) * schedule.thin + jnp.arange(schedule.thin)
                     state, accepted = jax.lax.scan(one_step, state, numbers)
                     if expected_counts:
@@ -294,15 +296,6 @@ class Sampler:
                             lambda: expected_counts(state.position, data),
                             lambda: jnp.zeros(counting.bins),
                         )
-                    if profiles:
-                        profile = jax.lax.cond(
-                            recorded,
-                            lambda: profiles.compute(
-                                _beside(key, "profile", numbers[-1]), state.position, data
-                            ),
-                            lambda: jnp.zeros(profiles.length),
-                        )
-                        computed = computed.at[row].set(profile)
                     seen = state
                     if with_exact_gradient:
                         seen = jax.lax.cond(
@@ -314,7 +307,6 @@ class Sampler:
                         acceptance + accepted.mean(axis=0),
                         counts + counting.tally(values),
                         expected,
-                        computed,
                     )
 
                 empty = (
@@ -322,7 +314,6 @@ class Sampler:
                     jnp.zeros(2),
                     jnp.zeros(counting.bins, jnp.int32),
                     jnp.zeros(self.expected_bins),
-                    jnp.zeros((schedule.block if profiles else 0, self.profile_length)),
                 )
                 return jax.lax.fori_loop(0, count, one_draw, (state, empty))
 
@@ -332,20 +323,21 @@ class Sampler:
         def advance(keys: jax.Array, state: State, data: Any, *how: Any) -> Any:
             return mapped(lambda *dataset: advance_dataset(*dataset, *how))(keys, state, data)
 
-        def enter(keys: jax.Array, positions: Position, data: Any) -> State:
-            assert profiles is not None
+        def profile(
+            keys: jax.Array, positions: Position, data: Any, number: jax.Array
+        ) -> jax.Array:
+            def of_dataset(keys: jax.Array, positions: Position, data: Any) -> jax.Array:
+                def of_network(key: jax.Array, position: Position) -> jax.Array:
+                    assert profiles is not None
+                    return profiles.compute(_beside(key, "profile", number), position, data)
 
-            def enter_dataset(keys: jax.Array, positions: Position, data: Any) -> State:
-                def one_network(key: jax.Array, position: Position) -> Position:
-                    return profiles.enter(key, position, data)
+                return mapped(of_network)(keys, positions)
 
-                return initial(mapped(one_network)(keys, positions), data)
-
-            return mapped(enter_dataset)(keys, positions, data)
+            return mapped(of_dataset)(keys, positions, data)
 
         options, kept = compiler_options(work), (programs or Programs()).kept
         self._begin = kept("begin", jax.jit(begin, compiler_options=options))
-        self._enter = kept("enter", jax.jit(enter, compiler_options=options))
+        self._profile = kept("profile", jax.jit(profile, compiler_options=options))
         self._advance = kept(
             "advance", jax.jit(advance, donate_argnums=1, compiler_options=options)
         )
@@ -365,7 +357,7 @@ class Sampler:
         networks = jax.tree.leaves(positions)[0].shape[:2]
         return Ensemble(
             0,
-            self._begin(keys, positions, data, noise_ratios),
+            self._begin(keys, positions, data, 0, noise_ratios),
             np.zeros((*networks, 0, self.observable_count), np.float32),
             np.zeros((*networks, 2)),
             np.zeros((*networks, self.bins), np.int64),
@@ -387,10 +379,22 @@ class Sampler:
 
         Returns the new state and observables [datasets, networks, block, k], of which the rows
         beyond `count` are zero, then, summed over the draws, acceptance [datasets, networks, 2],
-        counts and expected counts [datasets, networks, bins], and profiles [datasets, networks,
-        block, length].
+        counts and expected counts [datasets, networks, bins].
         """
-        return self._advance(keys, state, data, first, count, None, accept_all, True, True)
+        return self._advance(keys, state, data, first, count, None, accept_all, True)
+
+    def noise_of_profiles(self, state: State, data: Any) -> float:
+        """Nats by which profiles of the last network of the first dataset differ."""
+        assert self.profiles is not None
+        shape = jax.tree.leaves(state.position)[0].shape[:2]
+        positions = jax.tree.map(
+            lambda x: jax.device_put(np.broadcast_to(np.asarray(x)[:, -1:], x.shape)),
+            state.position,
+        )
+        keys = jax.random.split(jax.random.key(0), shape)
+        calls = range(-(-self.profiles.compared // shape[1]))
+        found = [np.asarray(self._profile(keys, positions, data, call))[0] for call in calls]
+        return self.profiles.noise(np.concatenate(found)[: self.profiles.compared])
 
     def run(
         self,
@@ -410,17 +414,19 @@ class Sampler:
         """
         while ensemble.done < self.schedule.total:
             part = self.schedule.part(ensemble.done)
-            count = min(self.schedule.block, part.end - ensemble.done)
+            # Those with profiles one at a time.
+            single = part.recorded and self.profiles is not None
+            count = min(1 if single else self.schedule.block, part.end - ensemble.done)
             state, here = ensemble.state, data
             if part.window:
                 assert self.profiles is not None
                 here = self.profiles.in_window(data, part.window)
             if part.begins:
+                assert self.profiles is not None
+                positions = jax.device_put(self.profiles.enter(state.position, here))
                 step = ensemble.done * self.schedule.thin
-                beside = jax.vmap(jax.vmap(lambda key, step=step: _beside(key, "window", step)))(
-                    keys
-                )
-                state = self._enter(beside, state.position, here)
+                constant = None if noise_ratios is None else jnp.ones_like(noise_ratios)
+                state = self._begin(keys, positions, here, step, constant)
                 ensemble = ensemble._replace(window_acceptance=np.zeros(keys.shape))
             state, measured = self._advance(
                 keys,
@@ -430,10 +436,9 @@ class Sampler:
                 count,
                 noise_ratios,
                 part.accept_all,
-                part.recorded,
                 part.recorded and not part.window,
             )
-            observables, acceptance, counts, expected, profiles = map(np.asarray, measured)
+            observables, acceptance, counts, expected = map(np.asarray, measured)
             observed = observables[:, :, :count]
             if not np.isfinite(observed).all():
                 draw = ensemble.done + int(np.isfinite(observed).all(axis=(0, 1, 3)).argmin())
@@ -442,16 +447,18 @@ class Sampler:
                     f"{(draw + 1) * self.schedule.thin}"
                 )
             ensemble = ensemble._replace(done=ensemble.done + count, state=state)
-            if part.recorded and not np.isfinite(profiles).all():
-                raise DivergenceError("a conditional density of the overlap is not finite")
             if part.recorded and part.window:
                 accepted = ensemble.window_acceptance + acceptance[..., 0]
                 ensemble = ensemble._replace(window_acceptance=accepted)
                 if ensemble.done == part.end and not (accepted > 0).all():
                     raise DivergenceError(f"no proposal was accepted in window {part.window}")
-            if part.recorded and self.profiles:
+            if single:
+                number = ensemble.done * self.schedule.thin - 1
+                profiles = np.asarray(self._profile(keys, state.position, here, number))
+                if not np.isfinite(profiles).all():
+                    raise DivergenceError("a conditional density of the overlap is not finite")
                 ensemble = ensemble._replace(
-                    profiles=np.concatenate([ensemble.profiles, profiles[:, :, :count]], axis=2)
+                    profiles=np.concatenate([ensemble.profiles, profiles[:, :, None]], axis=2)
                 )
             if part.recorded and not part.window:
                 ensemble = ensemble._replace(
