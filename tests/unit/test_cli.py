@@ -171,6 +171,8 @@ TRAIN = ("train", *EXPERIMENT, "--point", POINT)
          "--dataset-files names 1 files for the 2 datasets 0-1"),
         ((*TRAIN, "--datasets", "0", "--dataset-files", "absent.npz"),
          "absent.npz does not exist; run the dataset stage first"),
+        ((*TRAIN, "--datasets", "0-1", "--dataset-files", "config.yaml absent.npz"),
+         "absent.npz does not exist; run the dataset stage first"),
         ((*TRAIN, "--datasets", "0", "--threads", "0"), "0 is not in the range x>=1"),
         ((*TRAIN, "--datasets", "0", "--checkpoint-seconds", "-1"), "-1.0 is not in the range"),
         (("dataset", *EXPERIMENT, "--dataset", -1), "-1 is not in the range x>=0"),

@@ -681,6 +681,21 @@ def test_a_file_among_the_kernels_that_is_none_is_named(monkeypatch):
         kernels.load("helper")
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import tenserflow", r"No module named 'tenserflow' \(.*/broken\.py:1\)"),
+        ("\nx = 1 +", r"SyntaxError: .*broken\.py, line 2"),
+        ("x = 1\ny = z", r"NameError: name 'z' is not defined \(.*broken\.py:2\)"),
+    ],
+)
+def test_a_kernel_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, found):
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.setattr(kernels, "__path__", [str(tmp_path)])
+    with pytest.raises(GrokphaseError, match=f"kernels/broken.py cannot be imported: .*{found}"):
+        kernels.load("broken")
+
+
 def test_a_figure_draws_the_noises_that_it_selects():
     selected = {"figures.fig3.select": {"noise": [0.26, 0.21]}}
     assert load_config(changed(selected)).figure("fig3").noises == (0.26, 0.21)

@@ -62,6 +62,12 @@ def write_dataset(specification: AnyDatasetSpecification, output: Path) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
+def require_dataset(path: Path) -> None:
+    """Raises GrokphaseError if there is no such file."""
+    if not path.exists():
+        raise GrokphaseError(f"{path} does not exist; run the dataset stage first")
+
+
 @overload
 def read_dataset(path: Path, specification: DatasetSpecification) -> Dataset: ...
 @overload
@@ -71,13 +77,12 @@ def read_dataset(path: Path, specification: AnyDatasetSpecification) -> Dataset 
 
     Raises GrokphaseError if it is missing, damaged or was made with other parameters.
     """
+    require_dataset(path)
     try:
         with np.load(path) as arrays:
             found = str(arrays["specification"])
             kind = PairOrder if isinstance(specification, PairOrderSpecification) else Dataset
             dataset = kind(*(arrays[name] for name in kind._fields))
-    except FileNotFoundError as error:
-        raise GrokphaseError(f"{path} does not exist; run the dataset stage first") from error
     except Exception as error:  # Damage can surface as almost anything.
         raise GrokphaseError(
             f"{path} is truncated or damaged ({error}); delete it and run again"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from grokphase.datasets import read_dataset
+from grokphase.datasets import read_dataset, require_dataset
 from grokphase.errors import DivergenceError, GrokphaseError, StoppedError
 from grokphase.interruption import interruptible
 from grokphase.parameters import ModularAddition
@@ -63,6 +63,8 @@ def train(
     diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT, once the state is saved.
     """
     _configure_arithmetic()
+    for path in dataset_files.values():
+        require_dataset(path)
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     groups = datasets_together(specification, sorted(dataset_files))
     sampler = _sampler(specification, model, len(groups[0]), program_folder)

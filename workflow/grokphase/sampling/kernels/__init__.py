@@ -16,6 +16,7 @@ neither files nor the environment.
 
 import importlib
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -128,9 +129,17 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """The kernel module of that name.
 
-    Raises GrokphaseError if it does not define what a kernel module must.
+    Raises GrokphaseError if it cannot be imported or does not define what a kernel module must.
     """
-    module = importlib.import_module(f"{__name__}.{name}")
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({place.filename}:{place.lineno})"
+        raise GrokphaseError(
+            f"sampling/kernels/{name}.py cannot be imported: {type(error).__name__}: {error}"
+            f"{where}; mend it, or begin the file's name with an underscore"
+        ) from error
     for wanted in ("Settings", "build"):
         if not hasattr(module, wanted):
             raise GrokphaseError(
