@@ -16,7 +16,8 @@ for model in AGGREGATES:
             LAYOUT.benchmark("aggregate/{experiment}/{point}")
         wildcard_constraints:
             experiment=experiments_of(model),
-        priority: 1
+        # Before other points train: an interrupted run has the tables of those it finished.
+        priority: 2
         localrule: True
         conda:
             "../envs/conda.yaml"

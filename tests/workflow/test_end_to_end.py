@@ -67,6 +67,13 @@ def test_every_table_of_the_sweep_is_there(quick):
     assert not [path for path in folder.rglob(".*") if path.is_file()]
 
 
+def test_points_are_aggregated_while_others_train(quick):
+    def times(name):
+        return [path.stat().st_mtime for path in (quick / "teacher_student").rglob(name)]
+
+    assert min(times("diagnostics.parquet")) < max(times("datasets~*.parquet"))
+
+
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("noise", NOISES)
 def test_aggregates_are_complete_and_the_sampling_is_sound(quick, noise, strength):
