@@ -1,6 +1,6 @@
 from snakemake.utils import min_version
 
-min_version("9.16")
+min_version("9.27.1")
 
 
 configfile: "config.yaml"

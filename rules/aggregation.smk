@@ -16,7 +16,8 @@ for model in AGGREGATES:
             LAYOUT.benchmark("aggregate/{experiment}/{point}")
         wildcard_constraints:
             experiment=experiments_of(model),
-        # Before other points train: an interrupted run has the tables of those it finished.
+        # Before other points train, whose priority is below 2: an interrupted run has the tables of
+        # those that it finished.
         priority: 2
         localrule: True
         conda:

@@ -7,7 +7,7 @@ rule train:
         LAYOUT.log("train/{experiment}/{point}/{datasets}"),
     benchmark:
         LAYOUT.benchmark("train/{experiment}/{point}/{datasets}")
-    priority: 1
+    priority: training_priority
     conda:
         "../envs/conda.yaml"
     threads: 1

@@ -67,6 +67,23 @@ def test_every_rule_is_reached(shipped):
     assert set(listed) == set(shipped.plan("all", *figures))
 
 
+def test_what_takes_longest_comes_first_and_finished_points_before_others_train(shipped):
+    """The point with an umbrella among the training jobs; aggregation before all of them."""
+    output = shipped.snakemake("--dry-run", "fig2").output
+    block = r"^(?:local)?rule (\w+):\n((?:    .*\n)*)"
+    found = {}
+    for rule, lines in re.findall(block, output, re.M):
+        point = re.search(r"point=([^,\n]*)", lines)
+        priority = re.search(r"^    priority: (.*)", lines, re.M)
+        key = (rule, point and point[1])
+        found[key] = float(priority[1]) if priority else 0.0
+    umbrella = ("train", "noise~0.25/cubic_strength~-0.3")
+    training = [value for key, value in found.items() if key[0] == "train" and key != umbrella]
+    assert len(training) > 5
+    assert 1 < max(training) < found[umbrella] < 2
+    assert {value for key, value in found.items() if key[0] == "aggregate"} == {2.0}
+
+
 def test_warnings_are_of_the_experiments_that_are_asked_for(shipped):
     """Of the nine figures one is of an experiment with a modulus that is not prime."""
     one = shipped.snakemake("results/paper/teacher_student/datasets/dataset~0.npz")
