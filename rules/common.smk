@@ -19,7 +19,7 @@ from grokphase.errors import GrokphaseError
 try:
     from grokphase.config import load_config, read_configuration_file
 except GrokphaseError as error:
-    # A file among the kernels that is none.
+    # A file among the kernels that is none, or cannot be imported.
     sys.exit(f"Error: {error}")
 
 from grokphase.layout import (

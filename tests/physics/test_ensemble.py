@@ -377,6 +377,17 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
     assert len(list((tmp_path / "checkpoints of resumed").glob("*.checkpoint"))) == 1
 
 
+def test_datasets_that_are_finished_are_not_needed_again(train, tmp_path):
+    """The shard is written from the last checkpoint; any other dataset is missed at once."""
+    expected = train(specification(), name="shard").read_bytes()
+    missing = {index: tmp_path / f"missing {index}" for index in range(3)}
+    folder = tmp_path / "checkpoints of shard"
+    training.train(specification(), missing, tmp_path / "again", folder, "")
+    assert (tmp_path / "again").read_bytes() == expected
+    with pytest.raises(GrokphaseError, match=r"missing \d does not exist"):
+        training.train(specification(), missing, tmp_path / "new", tmp_path / "empty", "")
+
+
 @pytest.mark.parametrize("damaged", ["newest", "both"])
 def test_a_run_resumes_in_spite_of_damaged_checkpoints(
     train, small_blocks, monkeypatch, tmp_path, caplog, damaged
@@ -670,7 +681,8 @@ def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
     return ensemble, len(blocks)
 
 
-@pytest.mark.parametrize(("window", "blocks_before"), [(1, 6), (2, 9)])
+# Blocks of `in_windows`: 3 of burn-in and 3 draws, then of every window one of burn-in and 3 draws.
+@pytest.mark.parametrize(("window", "blocks_before"), [(1, 9), (2, 13)])
 def test_a_window_in_which_nothing_is_accepted_is_refused(window, blocks_before):
     """By a run that goes on from any state before too."""
     for stop_after in [None, *range(1, blocks_before + 1)]:
@@ -678,7 +690,7 @@ def test_a_window_in_which_nothing_is_accepted_is_refused(window, blocks_before)
             in_windows(stop_after, stuck_at=0.5 + 10 * window)
 
 
-@pytest.mark.parametrize("stop_after", [None, 4, 5, 6])
+@pytest.mark.parametrize("stop_after", [None, 6, 7, 8, 9])
 def test_a_window_in_which_a_single_recorded_draw_moves_is_kept(stop_after):
     """The first of three, at 1050 + 4: it is remembered in whatever block a run goes on."""
     ensemble, _ = in_windows(stop_after, stuck_at=10.5, stuck_beyond=1054.5)
@@ -699,6 +711,44 @@ def test_windows_come_after_the_draws_and_begin_where_they_should():
     # Nothing of the windows is among what is recorded of the posterior.
     assert np.ptp(ensemble.observables) < 5
     assert (ensemble.counts.sum(axis=2) == 3).all()
+
+
+def test_a_window_begins_at_its_own_noise_in_its_own_posterior():
+    """Annealed networks too, which begin burn-in at another one."""
+
+    def make_kernel(data, accept_all):
+        def step(key, state):
+            # The potential with which the network began.
+            return state._replace(position=state.position.at[1].set(state.potential)), Info(
+                jnp.ones(()), jnp.zeros(())
+            )
+
+        return Kernel(lambda x: State(x, data.noise, x), step)
+
+    sampler = Sampler(
+        make_kernel=make_kernel,
+        observe=lambda data, state: (state.position, state.position),
+        observable_count=2,
+        schedule=Schedule(4, 1, 1, 2, windows=2, window_burn_in=1, window_draws=1),
+        profiles=Profiles(
+            2,
+            lambda key, position, data: position,
+            lambda data, window: Noise(data.noise + 10 * window),
+            lambda positions, data: np.zeros_like(positions),
+            noise=lambda profiles: 0.0,
+            largest_noise=1.0,
+            compared=2,
+        ),
+        settle=lambda key, position, data: position.at[0].set(data.noise),
+    )
+    keys, ratios = jax.random.split(jax.random.key(0), (1, 2)), jnp.array([4.0, 1.0])
+    data = Noise(jnp.asarray([0.5]))
+    start = sampler.start(jnp.zeros((1, 2, 2)), data, keys, ratios)
+    np.testing.assert_allclose(start.state.position[0, :, 0], [2.0, 0.5])
+    ensemble = sampler.run(keys, start, data, lambda _: None, ratios)
+    for network in range(2):
+        in_windows = ensemble.profiles[0, network, 1:]
+        np.testing.assert_allclose(in_windows, [[10.5, 10.5], [20.5, 20.5]])
 
 
 def test_interrupted_windows_go_on_where_they_were():

@@ -687,6 +687,7 @@ def test_a_file_among_the_kernels_that_is_none_is_named(monkeypatch):
         ("import tenserflow", r"No module named 'tenserflow' \(.*/broken\.py:1\)"),
         ("\nx = 1 +", r"SyntaxError: .*broken\.py, line 2"),
         ("x = 1\ny = z", r"NameError: name 'z' is not defined \(.*broken\.py:2\)"),
+        ("import json\njson.loads('x')", r"JSONDecodeError: .* \(.*broken\.py:2, in .*json/.*\)"),
     ],
 )
 def test_a_kernel_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, found):

@@ -124,8 +124,9 @@ def test_sweeps_take_their_time_and_memory(experiment, bfloat16, monkeypatch):
     assert memory[1] - memory[0] == pytest.approx(of_sweep.memory)
 
 
-def test_programs_of_long_work_and_of_sweeps_take_longer_to_compile():
-    short, long = training(scale="quick"), with_tail()
+def test_programs_of_long_work_and_of_sweeps_take_longer_to_compile(monkeypatch):
+    monkeypatch.setattr(resources, "multiplies_bfloat16", lambda: False)
+    short, long, tail = training(scale="quick"), training(), with_tail()
     plain = short.model_copy(update={"neuron_sweeps": 0, "unadjusted_sweeps": None})
     assert work(plain) < work(short) < resources.SHORT_SECONDS < work(long)
     assert resources.compilation(plain) == resources.COMPILATION
@@ -133,6 +134,13 @@ def test_programs_of_long_work_and_of_sweeps_take_longer_to_compile():
     assert resources.compilation(short) == of_sweeps
     longer = of_sweeps * resources.COMPILATION_FOR_LONG_WORK
     assert resources.compilation(long) == pytest.approx(longer)
+    # Windows are made by the same programs.
+    assert work(tail) > work(long)
+    assert resources.compilation(tail) == resources.compilation(long)
+    short_tail = short.model_copy(update={"umbrella": tail.umbrella, "draws": 100})
+    without = short_tail.model_copy(update={"umbrella": None})
+    assert work(without) < resources.SHORT_SECONDS < work(short_tail)
+    assert resources.compilation(short_tail) == of_sweeps
 
 
 def test_gradients_without_readouts_hold_their_matrices():
@@ -329,7 +337,8 @@ def test_the_estimate_knows_which_programs_are_compiled_thoroughly(scale, monkey
     config = load_config(ROOT / "config.yaml", scale)
     for name, experiment in config.experiments.items():
         for point in experiment.points() if experiment.trains else ():
-            one = config.training(name, point)
+            asked = config.training(name, point)
+            one = asked.model_copy(update={"umbrella": None})
             moves = importlib.import_module(f"grokphase.models.{one.model}_moves")
             settings = kernels.settings(one.kernel)
             gradients = settings.gradients(one.unadjusted_steps / one.steps_in_all)
@@ -337,5 +346,5 @@ def test_the_estimate_knows_which_programs_are_compiled_thoroughly(scale, monkey
             work = per_step * one.steps_in_all * len(one.networks.starts())
             short = resources.COMPILATION
             short += resources.COMPILATION_OF_SWEEPS if one.neuron_sweeps else 0
-            long = resources.compilation(one) > 1.01 * short
+            long = resources.compilation(asked) > 1.01 * short
             assert long == (work >= ensemble.SHORT_WORK), point

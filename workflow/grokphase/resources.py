@@ -237,9 +237,10 @@ def memory_request(expected: float, attempt: int) -> int:
 
 
 def compilation(specification: TrainingSpecification) -> float:
-    """Seconds that the first job of an experiment takes longer."""
+    """Seconds that the first job of an experiment takes longer; windows do not count."""
     seconds = COMPILATION + (COMPILATION_OF_SWEEPS if specification.neuron_sweeps else 0.0)
-    long = training(specification, 1).seconds - TRAINING_START > SHORT_SECONDS
+    plain = specification.model_copy(update={"umbrella": None})
+    long = training(plain, 1).seconds - TRAINING_START > SHORT_SECONDS
     return seconds * (COMPILATION_FOR_LONG_WORK if long else 1.0)
 
 

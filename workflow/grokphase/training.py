@@ -63,8 +63,6 @@ def train(
     diverge, StoppedError after SIGTERM, SIGUSR1 or SIGINT, once the state is saved.
     """
     _configure_arithmetic()
-    for path in dataset_files.values():
-        require_dataset(path)
     model = importlib.import_module(f"grokphase.models.{specification.model}")
     groups = datasets_together(specification, sorted(dataset_files))
     sampler = _sampler(specification, model, len(groups[0]), program_folder)
@@ -78,6 +76,8 @@ def train(
     checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}
     finished = _unpack_finished(restored)
+    for dataset in dataset_files.keys() - finished.keys():
+        require_dataset(dataset_files[dataset])
     if restored:
         done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
         _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
@@ -191,7 +191,7 @@ def _train_group(
         if adjusted and now.done > schedule.unadjusted:
             _check_precision(specification, group, now)
         if now.done == schedule.burn_in + schedule.draws and not keeper.finished:
-            # Those of one dataset are enough: they take as long as a draw or two.
+            # Of the first group only: they take as long as a draw or two.
             _check_profiles(specification, sampler, now, together)
         keeper.after_block(group, now)
 

@@ -336,7 +336,7 @@ def row_blocks(parameters: TeacherStudent, data: Data) -> tuple[jax.Array, jax.A
 def start(
     key: jax.Array, kind: str, parameters: TeacherStudent, data: Data, planted: PlantedStart
 ) -> Position:
-    """A starting position: `place`, then `settle`; training does the latter in its own program."""
+    """A starting position: `place`, then `settle`, which training does by other keys."""
     return settle(key, place(key, kind, parameters, data, planted), parameters, data)
 
 

@@ -25,8 +25,9 @@ class Schedule(NamedTuple):
     Then come `windows` of a changed posterior, if there are any, each of which discards
     `window_burn_in` draws and records the profiles of `window_draws`.
 
-    A block is one call of the compiled program; progress is reported, divergence is detected and
-    checkpoints are written between blocks.
+    A block is one call of the compiled program, for `block` draws at most and for one where its
+    profile is wanted; progress is reported, divergence is detected and checkpoints are written
+    between blocks.
     """
 
     burn_in: int
@@ -414,7 +415,7 @@ class Sampler:
         """
         while ensemble.done < self.schedule.total:
             part = self.schedule.part(ensemble.done)
-            # Those with profiles one at a time.
+            # Draws whose profiles are wanted are made one at a time.
             single = part.recorded and self.profiles is not None
             count = min(1 if single else self.schedule.block, part.end - ensemble.done)
             state, here = ensemble.state, data

@@ -134,11 +134,9 @@ def load(name: str) -> ModuleType:
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({place.filename}:{place.lineno})"
         raise GrokphaseError(
             f"sampling/kernels/{name}.py cannot be imported: {type(error).__name__}: {error}"
-            f"{where}; mend it, or begin the file's name with an underscore"
+            f"{_places(error, f'{name}.py')}; mend it, or begin the file's name with an underscore"
         ) from error
     for wanted in ("Settings", "build"):
         if not hasattr(module, wanted):
@@ -147,6 +145,16 @@ def load(name: str) -> ModuleType:
                 f"it, or begin the file's name with an underscore"
             )
     return module
+
+
+def _places(error: Exception, file: str) -> str:
+    """Where an error arose, in brackets: the last line of a file, and where that led to."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    of_file = [frame for frame in frames if Path(frame.filename).name == file][-1:]
+    places = dict.fromkeys(f"{x.filename}:{x.lineno}" for x in [*of_file, frames[-1]])
+    return f" ({', in '.join(places)})"
 
 
 def settings(kernel: Mapping[str, Any]) -> KernelSettings:
