@@ -275,7 +275,10 @@ def training_minutes(wildcards, attempt):
 
 
 def training_priority(wildcards):
-    """From 1 to 2, the higher the longer a job takes: with the shortest last, all end together."""
+    """From 1 to 2, the higher the longer a job takes: with the shortest last, all end together.
+
+    Any scale of time does; a minute is halfway.
+    """
     seconds = training_resources(wildcards).seconds
     return round(1 + seconds / (seconds + 60), 3)
 

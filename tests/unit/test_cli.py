@@ -173,6 +173,8 @@ TRAIN = ("train", *EXPERIMENT, "--point", POINT)
          "absent.npz does not exist; run the dataset stage first"),
         ((*TRAIN, "--datasets", "0-1", "--dataset-files", "config.yaml absent.npz"),
          "absent.npz does not exist; run the dataset stage first"),
+        ((*TRAIN, "--datasets", "0", "--dataset-files", "config.yaml/0.npz"),
+         "config.yaml/0.npz cannot be read: Not a directory"),
         ((*TRAIN, "--datasets", "0", "--threads", "0"), "0 is not in the range x>=1"),
         ((*TRAIN, "--datasets", "0", "--checkpoint-seconds", "-1"), "-1.0 is not in the range"),
         (("dataset", *EXPERIMENT, "--dataset", -1), "-1 is not in the range x>=0"),

@@ -156,13 +156,18 @@ class Project:
 
     def plan(self, *arguments):
         """What a run would do: rule -> its jobs' first outputs."""
-        outcome = self.snakemake("--dry-run", *arguments)
-        outcome.check_success()
         jobs = {}
-        block = r"^(?:local)?rule (\w+):\n((?:    .*\n)*)"
-        for rule, lines in re.findall(block, outcome.output, re.M):
+        for rule, lines in self.planned(*arguments):
             output = re.search(r"^    output: ([^,\n]+)", lines, re.M)
             jobs.setdefault(rule, set()).add(output[1] if output else "")
+        return jobs
+
+    def planned(self, *arguments):
+        """Rule of every job that a run would do, and the lines that say what it is."""
+        outcome = self.snakemake("--dry-run", *arguments)
+        outcome.check_success()
+        block = r"^(?:local)?rule (\w+):\n((?:    .*\n)*)"
+        jobs = re.findall(block, outcome.output, re.M)
         assert bool(jobs) != ("Nothing to be done" in outcome.output), outcome.output
         return jobs
 

@@ -69,10 +69,8 @@ def test_every_rule_is_reached(shipped):
 
 def test_what_takes_longest_comes_first_and_finished_points_before_others_train(shipped):
     """The point with an umbrella among the training jobs; aggregation before all of them."""
-    output = shipped.snakemake("--dry-run", "fig2").output
-    block = r"^(?:local)?rule (\w+):\n((?:    .*\n)*)"
     found = {}
-    for rule, lines in re.findall(block, output, re.M):
+    for rule, lines in shipped.planned("fig2"):
         point = re.search(r"point=([^,\n]*)", lines)
         priority = re.search(r"^    priority: (.*)", lines, re.M)
         key = (rule, point and point[1])

@@ -63,9 +63,13 @@ def write_dataset(specification: AnyDatasetSpecification, output: Path) -> None:
 
 
 def require_dataset(path: Path) -> None:
-    """Raises GrokphaseError if there is no such file."""
-    if not path.exists():
-        raise GrokphaseError(f"{path} does not exist; run the dataset stage first")
+    """Raises GrokphaseError if there is no such file, or none that may be looked at."""
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise GrokphaseError(f"{path} does not exist; run the dataset stage first") from error
+    except OSError as error:
+        raise GrokphaseError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @overload

@@ -76,7 +76,7 @@ def train(
     checkpoint = checkpoint_of(checkpoint_folder, identity)
     restored = checkpoint.load() or {}
     finished = _unpack_finished(restored)
-    for dataset in dataset_files.keys() - finished.keys():
+    for dataset in sorted(dataset_files.keys() - finished.keys()):
         require_dataset(dataset_files[dataset])
     if restored:
         done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
