@@ -98,13 +98,41 @@ def test_predictions_match_the_posterior_mean_on_a_test_set():
                 assert abs(target.mean() - computed) < 5 * error
 
 
-def test_many_noises_use_the_eigendecomposition_and_agree():
-    x, w = problem(SMALL, 40)
-    noises = np.geomspace(0.01, 1, 20)
-    many = gp.predict_overlaps(x, w, noises, [-0.3], SMALL)
-    few = gp.predict_overlaps(x, w, noises[::5], [-0.3], SMALL)
-    np.testing.assert_allclose(many.linear[::5], few.linear, rtol=1e-9)
-    np.testing.assert_allclose(many.cubic[::5], few.cubic, rtol=1e-9)
+@pytest.mark.parametrize(
+    ("n", "readout_variance", "noises"),
+    [
+        (400, 0.1, [0.1, 0.2]),  # converges for both
+        (400, 30.0, [1e-9, 1e-3, 0.3]),  # for the largest alone
+        (10, 3.0, [0.1]),  # too small for one iteration
+    ],
+)
+def test_overlaps_match_direct_solutions(n, readout_variance, noises):
+    of = SMALL.model_copy(update={"readout_variance": readout_variance})
+    x, w = problem(of, n)
+    overlaps = gp.predict_overlaps(x, w, noises, [0.0, -0.3], of)
+    gram, field = gp.kernel(x, x, of), x @ w
+    left = np.stack(gp.kernel_overlaps(x, w, of))
+    for i, noise in enumerate(noises):
+        for j, strength in enumerate([0.0, -0.3]):
+            y = field + strength * (field**3 - 3 * field)
+            exact = left @ np.linalg.solve(gram + noise * np.eye(n), y)
+            size = np.abs(exact).max()
+            assert overlaps.linear[i, j] == pytest.approx(exact[0], abs=1e-7 * size)
+            assert overlaps.cubic[i, j] == pytest.approx(exact[1], abs=1e-7 * size)
+
+
+def test_the_lanczos_process_says_what_has_converged():
+    """Residuals against those of the equations themselves, and a space that is exhausted."""
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.standard_normal((300, 300)))[0]
+    values = np.concatenate([np.zeros(290), np.geomspace(1e-3, 1, 10)])
+    matrix, noises = (basis * values) @ basis.T, np.array([1e-12, 0.5])
+    right = np.stack([rng.standard_normal(300), basis[:, -1]], axis=1)
+    products, residuals = gp._lanczos_products(matrix, noises, np.eye(300), right)
+    for k, noise in enumerate(noises):
+        found = matrix @ products[k] + noise * products[k] - right
+        true = (np.linalg.norm(found, axis=0) / np.linalg.norm(right, axis=0)).max()
+        assert (true < 1e-10) == (residuals[k] < 1e-10) == (noise == 0.5)
 
 
 def test_lazy_network_learns_the_linear_part_and_none_of_the_cubic_one():

@@ -226,8 +226,8 @@ def profile(parameters: TeacherStudent) -> float:
 
 def baseline(train_size: int) -> Resources:
     """Resources of Gaussian-process regression on one dataset."""
-    memory = 150 + 5 * 4 * train_size**2 / 2**20
-    return Resources(SECONDS["baseline"] + train_size**3 / 2e10, memory)
+    memory = 150 + 2 * 8 * train_size**2 / 2**20
+    return Resources(SECONDS["baseline"] + train_size**2 / 1e7, memory)
 
 
 def memory_request(expected: float, attempt: int) -> int:
