@@ -1,9 +1,12 @@
 """Compiled programs in files: found again, never in the place of another."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +48,51 @@ def test_a_program_is_traced_once_for_all_processes(programs, tmp_path):
             np.testing.assert_array_equal(kept(x)["a"], [0, 2, 4])
         assert len(traced) == (process == 0)
     assert len(files(tmp_path)) == 1
+
+
+def held_lock(path):
+    """The lock of a program, held as by a process that compiles it; an open file."""
+    file = path.with_name(f".{path.name}.lock").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def test_what_another_process_compiles_is_waited_for(programs, tmp_path):
+    programs().kept("double", counted()[0])(1.0)
+    (path,) = files(tmp_path)
+    path.rename(tmp_path / "compiled")
+    function, traced = counted()
+    found = []
+    with held_lock(path):
+        process = threading.Thread(
+            target=lambda: found.append(programs().kept("double", function)(1.0))
+        )
+        process.start()
+        process.join(timeout=0.5)
+        assert process.is_alive()
+        (tmp_path / "compiled").rename(path)
+    process.join(timeout=60)
+    assert found == [2.0]
+    assert traced == []
+    assert files(tmp_path) == [path]
+
+
+def test_nobody_waits_for_long_nor_where_files_cannot_be_locked(programs, tmp_path, monkeypatch):
+    programs().kept("double", counted()[0])(1.0)
+    (path,) = files(tmp_path)
+    monkeypatch.setattr("grokphase.sampling.programs.LONGEST_WAIT", 0.1)
+    with held_lock(path):
+        path.unlink()
+        function, traced = counted()
+        assert programs().kept("double", function)(1.0) == 2.0
+        assert len(traced) == 1
+    monkeypatch.setattr("grokphase.sampling.programs.LONGEST_WAIT", 1e9)
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError("no locks available")))
+    path.unlink()
+    function, traced = counted()
+    assert programs().kept("double", function)(1.0) == 2.0
+    assert len(traced) == 1
+    assert files(tmp_path) == [path]
 
 
 def test_random_keys_and_donated_arguments_are_as_in_the_function_itself(programs):

@@ -6,6 +6,7 @@ training job of the teacher-student model draws after 2.2 s; with the files afte
 """
 
 import contextlib
+import fcntl
 import logging
 import pickle
 import re
@@ -29,6 +30,9 @@ from grokphase.sampling.program_identity import (
 )
 
 DAYS_KEPT = 30
+
+LONGEST_WAIT = 60.0
+"""Seconds for which a process waits for another one that compiles the program that it needs."""
 
 _LABEL = "grokphase-program"
 _LAPACK = "lapack_"
@@ -66,8 +70,8 @@ class Programs:
     def kept(self, name: str, function: Any) -> Callable[..., Any]:
         """A function made by jax.jit, which no process traces once a program of it is kept.
 
-        Each shape and type of its arguments is a program of its own. Processes that ask at the same
-        time each compile it.
+        Each shape and type of its arguments is a program of its own. Of processes that ask at the
+        same time one compiles it, with all cores: LLVM has threads whatever JAX is told.
         """
         folder = self._folder
         if folder is None:
@@ -79,7 +83,7 @@ class Programs:
             if signature not in ready:
                 key = digest([self._identity, name, signature])
                 path = folder / f"{name}-{key}.program"
-                ready[signature] = _load(path) or _compile(function, arguments, path)
+                ready[signature] = _load(path) or _compile_in_turn(function, arguments, path)
             return ready[signature](*arguments)
 
         return call
@@ -112,6 +116,34 @@ def _load(path: Path) -> Callable[..., Any] | None:
         # Of whatever kind: another build of the same version, say.
         _log.warning(f"{path} cannot be loaded ({error}): compiled anew")
         return None
+
+
+def _compile_in_turn(function: Any, arguments: Any, path: Path) -> Callable[..., Any]:
+    """The program for such arguments, from the file if another process compiles it now.
+
+    Where files cannot be locked, and after LONGEST_WAIT, it is compiled all the same.
+    """
+    waited = False
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as until_compiled:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = until_compiled.enter_context(lock.open("w"))
+            until_compiled.callback(lock.unlink, missing_ok=True)
+            end = time.monotonic() + LONGEST_WAIT
+            while not _locks(file.fileno()) and time.monotonic() < end:
+                waited = True
+                time.sleep(0.02)
+        return (waited and _load(path)) or _compile(function, arguments, path)
+
+
+def _locks(descriptor: int) -> bool:
+    """Whether this process holds the lock of a file now, until it closes it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _compile(function: Any, arguments: Any, path: Path) -> Callable[..., Any]:
