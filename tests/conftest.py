@@ -30,6 +30,13 @@ def float64():
         yield
 
 
+@pytest.fixture
+def program_folder(tmp_path, monkeypatch):
+    """Where compiled programs are kept, as those of a process without the modules of the tests."""
+    monkeypatch.setattr("grokphase.sampling.programs.modules_elsewhere", list)
+    return tmp_path / "programs"
+
+
 @pytest.fixture(scope="session")
 def run_chains():
     """Independent chains: positions [chains, ...] -> positions [chains, draws, ...].

@@ -1,5 +1,6 @@
 """Ensembles of networks: sharding, adding networks, resuming and divergence change nothing."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -239,19 +240,20 @@ def test_the_program_of_an_accelerator_gives_the_networks_of_a_cpu(train, monkey
 
 
 def test_datasets_that_move_together_resume_where_they_were(
-    train, small_blocks, monkeypatch, tmp_path
+    train, small_blocks, monkeypatch, program_folder
 ):
     monkeypatch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
-    expected = train(specification(), name="uninterrupted").read_bytes()
+    train = partial(train, specification(), program_folder=program_folder)
+    expected = train(name="uninterrupted").read_bytes()
     # Two blocks of burn-in, three of draws, and the state in which all are finished.
     for _ in range(6):
         with monkeypatch.context() as patch:
             stop_after_saves(patch, 1)
             with pytest.raises(Interrupted):
-                train(specification(), name="resumed", checkpoint_seconds=0)
+                train(name="resumed", checkpoint_seconds=0)
     with monkeypatch.context() as patch:
         stop_after_saves(patch, 1)
-        assert train(specification(), name="resumed").read_bytes() == expected
+        assert train(name="resumed").read_bytes() == expected
 
 
 def test_datasets_that_move_together_fit_in_the_memory_of_the_accelerator(monkeypatch):
@@ -354,25 +356,28 @@ def stop_after_saves(monkeypatch, number):
 
 @pytest.mark.parametrize("name", [*KERNELS, "with sweeps"])
 def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
-    train, small_blocks, monkeypatch, tmp_path, name
+    train, small_blocks, monkeypatch, tmp_path, program_folder, name
 ):
     """Each attempt gets one block further; its shard is that of an uninterrupted run."""
     if name in KERNELS:
         spec = specification(kernel=KERNELS[name])
     else:
         spec = specification(neuron_sweeps=1)
-    expected = train(spec, (0, 1), "uninterrupted").read_bytes()
+    expected = train(spec, (0, 1), "uninterrupted", program_folder=program_folder).read_bytes()
+    resume = partial(
+        train, spec, (0, 1), "resumed", checkpoint_seconds=0, program_folder=program_folder
+    )
     # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2), and the
     # state in which both are finished.
     for _ in range(11):
         with monkeypatch.context() as patch:
             stop_after_saves(patch, 1)
             with pytest.raises(Interrupted):
-                train(spec, (0, 1), "resumed", checkpoint_seconds=0)
+                resume()
         assert not (tmp_path / "resumed").exists()
     with monkeypatch.context() as patch:
         stop_after_saves(patch, 1)
-        resumed = train(spec, (0, 1), "resumed", checkpoint_seconds=0)
+        resumed = resume()
     assert resumed.read_bytes() == expected
     assert len(list((tmp_path / "checkpoints of resumed").glob("*.checkpoint"))) == 1
 

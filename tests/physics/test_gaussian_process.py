@@ -157,6 +157,8 @@ def test_errors_name_what_is_wrong():
         gp.predict_overlaps(x[:, :3], w, 0.1, 0.1, SMALL)
     with pytest.raises(ValueError, match="unit length"):
         gp.predict_overlaps(x, 2 * w, 0.1, 0.1, SMALL)
+    with pytest.raises(ValueError, match="unit length"):
+        gp.predict_overlaps(x, np.nan * w, 0.1, 0.1, SMALL)
     with pytest.raises(ValueError, match="teacher must have shape"):
         gp.predict_overlaps(x, w[:2], 0.1, 0.1, SMALL)
     with pytest.raises(ValueError, match="noises must be positive"):

@@ -100,14 +100,17 @@ class Interrupted(BaseException):
     ],
     ids=["sweeps", "collapsed", "annealed"],
 )
-def test_a_run_interrupted_at_every_block_gives_the_same_bytes(tmp_path, monkeypatch, changes):
+def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
+    tmp_path, monkeypatch, program_folder, changes
+):
     """Blocks of three draws; each attempt is stopped after one more checkpoint."""
     whole = TINY.model_copy(update={"train_fraction": 1.0})
     spec = specification(parameters=whole, **changes)
     write_dataset(order(0), tmp_path / "0.npz")
     monkeypatch.setattr(training, "block_size", lambda *arguments: 3)
     data = {0: tmp_path / "0.npz"}
-    training.train(spec, data, tmp_path / "expected", tmp_path / "one", "")
+    programs = {"program_folder": program_folder}
+    training.train(spec, data, tmp_path / "expected", tmp_path / "one", "", **programs)
     save = Checkpoint.save
 
     def save_and_stop(self, arrays):
@@ -118,9 +121,9 @@ def test_a_run_interrupted_at_every_block_gives_the_same_bytes(tmp_path, monkeyp
     monkeypatch.setattr(Checkpoint, "save", save_and_stop)
     for _ in range(5):
         with pytest.raises(Interrupted):
-            training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0)
+            training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0, **programs)
     assert not (tmp_path / "resumed").exists()
-    training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0)
+    training.train(spec, data, tmp_path / "resumed", tmp_path / "two", "", 0, **programs)
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "expected").read_bytes()
 
 

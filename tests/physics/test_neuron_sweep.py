@@ -146,9 +146,9 @@ def test_expected_counts_are_the_conditional_density(of, learned, seeds):
         field = phi @ np.asarray(data.targets, float) / of.noise
         log_density = field**2 / precision / 2 - np.log(precision) / 2
         log_density -= fine**2 / 2 * of.input_dim / of.weight_variance
-        density = np.exp(log_density - log_density.max())
-        density /= np.trapezoid(density, fine)
-        wanted = np.interp(neuron_sweep.FINE_CENTRES, fine, np.log(density))
+        log_density -= log_density.max()
+        log_density -= np.log(np.trapezoid(np.exp(log_density), fine))
+        wanted = np.interp(neuron_sweep.FINE_CENTRES, fine, log_density)
         action = -np.log(np.maximum(found[1:-1], 1e-30) / 0.005)
         shown = -wanted < 25
         assert shown.sum() > 80

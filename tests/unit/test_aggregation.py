@@ -189,7 +189,7 @@ def test_expected_counts_decide_the_action_and_counts_stand_beside_it():
     far = (mass > 1e-15) & (table["count"] == 0)
     assert far.sum() > 10
     near = mass > 1e-15
-    np.testing.assert_allclose(table["action"][near], -np.log(mass / 0.05)[near], rtol=1e-6)
+    np.testing.assert_allclose(table["action"][near], -np.log(mass[near] / 0.05), rtol=1e-6)
     np.testing.assert_allclose(table["networks"][near], 10)
     assert np.abs(table["action_error"][near]).max() < 1e-6
     for name in ("action", "action_error"):

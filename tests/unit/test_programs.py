@@ -18,10 +18,9 @@ from grokphase.sampling.programs import Programs
 
 
 @pytest.fixture
-def programs(tmp_path, monkeypatch):
-    """Function: programs of an identity, as in a process of its own, without these tests."""
-    monkeypatch.setattr("grokphase.sampling.programs.modules_elsewhere", list)
-    return lambda identity="one": Programs(tmp_path / "programs", identity)
+def programs(program_folder):
+    """Function: programs of an identity, as in a process of its own."""
+    return lambda identity="one": Programs(program_folder, identity)
 
 
 def counted(factor=2.0):

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import fcntl
 import json
 import os
 import re
@@ -245,11 +246,20 @@ def finished(finished_once, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def quick_once(new_project, tmp_path_factory):
+def quick_once(new_project, call_server, tmp_path_factory, request):
     """The shipped configuration at its quick scale, run to the end by the command of the README.
 
-    Not to be changed.
+    Not to be changed. Of several processes of tests the first that wants it runs it.
     """
-    project = new_project(tmp_path_factory.mktemp("quick") / "project")
-    project.command("snakemake", "--cores", 2, "--config", "scale=quick").check_success()
-    return project
+    common = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        common = common.parent
+    folder = common / "quick"
+    with (common / "quick.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return Project(folder, call_server)
+        project = new_project(common / "quick-begun")
+        project.command("snakemake", "--cores", 2, "--config", "scale=quick").check_success()
+        project.folder.rename(folder)
+        return Project(folder, call_server)

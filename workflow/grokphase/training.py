@@ -107,6 +107,9 @@ def _configure_arithmetic() -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_threefry_partitionable", True)
+    # Dynamics that diverge are found here, and named.
+    jax.config.update("jax_debug_nans", False)
+    jax.config.update("jax_debug_infs", False)
     try:
         jax.devices()
     except RuntimeError as error:

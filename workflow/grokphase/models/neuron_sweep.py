@@ -288,7 +288,7 @@ def sweep(
         residual, q, readout, acceptance = state
         uniform_key, readout_key = jax.random.split(jax.random.fold_in(key, number))
         # All in one call: each takes a tenth of a second to compile.
-        of_cell, of_place, of_acceptance = jax.random.uniform(uniform_key, (3, *shape))
+        for_cell, for_place, for_acceptance = jax.random.uniform(uniform_key, (3, *shape))
         residual, (q, readout, accepted) = jax.lax.scan(
             visit,
             residual,
@@ -299,9 +299,9 @@ def sweep(
                 readout,
                 stiffness,
                 jnp.clip(jnp.searchsorted(grid.edges, q) - 1, 0, CELLS - 1),
-                of_cell,
-                of_place,
-                of_acceptance,
+                for_cell,
+                for_place,
+                for_acceptance,
                 jax.random.normal(readout_key, shape),
             ),
         )

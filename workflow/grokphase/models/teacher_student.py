@@ -11,7 +11,6 @@ Phys. Rev. E 52, 4225 (1995) for the arcsine.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -208,27 +207,27 @@ def target(parameters: TeacherStudent, data: Data) -> Target:
         zero = (jnp.zeros((), weights.dtype), jnp.zeros_like(readout), jnp.zeros_like(weights))
         (loss, of_readout, of_weights), _ = jax.lax.scan(add_block, zero, blocks)
         weight_factor = (_TWO_OVER_ROOT_PI * scale.weights) * readout / data.noise
-        gradient = Position(scale.readout / data.noise * of_readout, (weight_factor * of_weights).T)
-        energy, pull = spring(position)
-        return loss / data.noise + energy, pull(gradient)
+        of_weights = (weight_factor * of_weights).T
+        energy, of_tagged = spring(position)
+        return loss / data.noise + energy, Position(
+            scale.readout / data.noise * of_readout, of_weights.at[TAGGED].add(of_tagged)
+        )
 
     def approximate_gradient(position: Position) -> Position:
         gradient = _approximate_gradient(scale, blocks, data.noise, position)
-        return spring(position)[1](gradient)
+        of_tagged = spring(position)[1]
+        return gradient._replace(weights=gradient.weights.at[TAGGED].add(of_tagged))
 
     def potential_and_forward(position: Position) -> tuple[jax.Array, Forward]:
         forward = forward_pass(position, parameters, data)
         potential = 0.5 * jnp.vdot(forward.residual, forward.residual) / data.noise
         return potential + spring(position)[0], forward
 
-    def spring(position: Position) -> tuple[jax.Array, Callable[[Position], Position]]:
-        """Its energy, and what adds its force to a gradient."""
+    def spring(position: Position) -> tuple[jax.Array, jax.Array]:
+        """Its energy, and the gradient with respect to the weights of the tagged neuron, [d]."""
         overlap = scale.weights * (position.weights[TAGGED] @ data.teacher)
         energy, slope = jax.value_and_grad(spring_energy)(overlap, data.stiffness, data)
-        force = slope * scale.weights * data.teacher
-        return energy, lambda gradient: gradient._replace(
-            weights=gradient.weights.at[TAGGED].add(force)
-        )
+        return energy, slope * scale.weights * data.teacher
 
     on_cpu = jax.default_backend() == "cpu"
     gains = multiplies_bfloat16() or not on_cpu

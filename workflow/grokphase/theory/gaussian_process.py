@@ -114,7 +114,7 @@ def kernel_overlaps(
     d = parameters.input_dim
     if w.shape != (d,):
         raise ValueError(f"teacher must have shape [{d}], got {w.shape}")
-    if abs(np.linalg.norm(w) - 1.0) > 1e-5:
+    if not abs(np.linalg.norm(w) - 1.0) <= 1e-5:
         raise ValueError(f"teacher must have unit length, got {np.linalg.norm(w)}")
     along, along_weights = np.polynomial.hermite_e.hermegauss(order)
     # The integrands are even in the component along e.
