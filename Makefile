@@ -5,6 +5,7 @@ bench:
 	.venv/bin/python benchmarks/kernels.py
 	.venv/bin/python benchmarks/theory_grid.py
 	.venv/bin/python benchmarks/planning.py
+	.venv/bin/python benchmarks/figures.py
 	.venv/bin/python benchmarks/aggregation.py
 	.venv/bin/python benchmarks/equilibration.py
 	.venv/bin/python benchmarks/scaling.py

@@ -191,7 +191,7 @@ def test_sweeps_beside_a_kernel_are_exact(run_chains, monkeypatch, mask_size, ca
         hamiltonian.build(model.target(of, data), settings),
         repeated(lambda key, x: mode_sweep.sweep(key, x, of, data), 1),
     )
-    draws = run_chains(kernel, prior, seed=7, burn_in=20)
+    draws = run_chains(kernel, prior, seed=7, burn_in=8)
     found = quantities(jax.tree.map(lambda x: x[:, 0], draws), data)
     distance = {name: ks_2samp(exact[name], x).statistic for name, x in found.items()}
     assert max(distance.values()) < limit, distance
