@@ -17,10 +17,22 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 from grokphase.errors import GrokphaseError
 
 try:
-    from grokphase.config import load_config, read_configuration_file
+    # Raises for a file among the kernels that is none, or cannot be imported.
+    from grokphase.config import (
+        configuration_text,
+        load_config,
+        read_configuration_file,
+    )
+
+    # Snakemake itself would end with a traceback.
+    if Path("config.yaml").exists():
+        configuration_text(Path("config.yaml"))
 except GrokphaseError as error:
-    # A file among the kernels that is none, or cannot be imported.
     sys.exit(f"Error: {error}")
+
+
+configfile: "config.yaml"
+
 
 from grokphase.layout import (
     AGGREGATES,

@@ -352,6 +352,12 @@ def test_a_broken_configuration_file_is_one_message(project):
     project.snakemake().check_failure("Config file is not valid JSON or YAML")
 
 
+def test_a_configuration_of_another_encoding_is_one_message(project):
+    path = project.folder / "config.yaml"
+    path.write_bytes("# Réseaux\n".encode("latin-1") + path.read_bytes())
+    project.snakemake().check_failure("config.yaml", "line 1 is not UTF-8 (b'\\xe9')", "save it as")
+
+
 def test_a_configuration_with_a_key_given_twice_is_refused(project):
     """YAML would silently take the last."""
     path = project.folder / "config.yaml"

@@ -313,16 +313,12 @@ def read_configuration_file(path: Path) -> dict[str, Any]:
     Raises GrokphaseError for a file that is absent, no YAML or no mapping, and for a key that
     occurs twice in one mapping, of which YAML would silently take the last.
     """
+    text = configuration_text(path)
     try:
-        text = path.read_text()
         value = yaml.safe_load(text)
         repeated = _repeated_keys(yaml.compose(text))
-    except FileNotFoundError:
-        raise GrokphaseError(f"there is no configuration file {path}") from None
     except RecursionError:
         raise GrokphaseError(f"{path} refers to itself by an alias (&, *)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise GrokphaseError(f"{path} cannot be read as a configuration file: {error}") from None
     except yaml.YAMLError as error:
         raise GrokphaseError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
@@ -330,6 +326,25 @@ def read_configuration_file(path: Path) -> dict[str, Any]:
     if repeated:
         raise GrokphaseError(f"{path} is not valid:\n  " + "\n  ".join(dict.fromkeys(repeated)))
     return value
+
+
+def configuration_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises GrokphaseError for a file that is absent, cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GrokphaseError(f"there is no configuration file {path}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise GrokphaseError(
+            f"{path} cannot be read as a configuration file: line {line} is not UTF-8 "
+            f"({error.object[error.start : error.end]!r}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise GrokphaseError(f"{path} cannot be read as a configuration file: {error}") from None
 
 
 def _repeated_keys(node: yaml.Node | None) -> list[str]:
