@@ -3,7 +3,8 @@
 A copy of this project without results or compiled programs makes the figures. Every job notes its
 time beside the results, and training jobs the rate of their draws in their logs; what is left of
 the time of all cores is Snakemake's own, and cores that wait. Sampling is the draws alone, not the
-start of a training job nor the compilation of its programs. Writes figures.json and figures.md next
+start of a training job nor the compilation of its programs, but for the one of the profiles, 3 s
+once, which comes in between. Writes figures.json and figures.md next
 to this file.
 
     python benchmarks/figures.py [--cores 2] [--scale paper] [fig1 fig2]
@@ -63,7 +64,7 @@ def job_seconds(results: Path) -> dict[str, list[float]]:
 def draw_seconds(results: Path) -> float:
     """Seconds of the draws of all training jobs: their number over the rate that the job reports.
 
-    The rate is that of all draws but the first, which waits for programs.
+    The rate is that of all draws but the first block, which waits for programs.
     """
     total = 0.0
     for path in sorted((results / "logs" / "train").rglob("*.log")):

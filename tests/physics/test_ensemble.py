@@ -462,6 +462,22 @@ def test_diverging_dynamics_name_the_point_the_dataset_the_steps_and_the_step_si
         assert part in message
 
 
+@pytest.fixture
+def debugging():
+    """Options with which JAX raises errors of its own."""
+    for value in (True, False):
+        jax.config.update("jax_debug_nans", value)
+        jax.config.update("jax_debug_infs", value)
+        if value:
+            yield
+
+
+def test_divergence_is_named_whatever_jax_is_told_to_debug(train, debugging):
+    kernel = KERNELS["isotropic_langevin"] | {"step_size": 10.0}
+    with pytest.raises(DivergenceError, match="diverged between steps"):
+        train(specification(kernel=kernel))
+
+
 def test_divergence_is_located_at_its_draw(small_blocks):
     """A target that is undefined from the sixth draw on: steps 10 and 12 with two per draw."""
     kernel = load("pcn_langevin").build(

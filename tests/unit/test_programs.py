@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import jax
@@ -73,7 +74,6 @@ def test_what_another_process_compiles_is_waited_for(programs, tmp_path):
     process.join(timeout=60)
     assert found == [2.0]
     assert traced == []
-    assert files(tmp_path) == [path]
 
 
 def test_nobody_waits_for_long_nor_where_files_cannot_be_locked(programs, tmp_path, monkeypatch):
@@ -91,7 +91,15 @@ def test_nobody_waits_for_long_nor_where_files_cannot_be_locked(programs, tmp_pa
     function, traced = counted()
     assert programs().kept("double", function)(1.0) == 2.0
     assert len(traced) == 1
-    assert files(tmp_path) == [path]
+    assert path.exists()
+
+
+def test_a_lock_that_cannot_be_deleted_stops_nothing(programs, tmp_path, monkeypatch):
+    """As where it is another user's, in a folder whose files only their owners may delete."""
+    monkeypatch.setattr("pathlib.Path.unlink", mock.Mock(side_effect=PermissionError("not yours")))
+    assert programs().kept("double", counted()[0])(1.0) == 2.0
+    lock, program = files(tmp_path)
+    assert (lock.suffix, program.suffix) == (".lock", ".program")
 
 
 def test_random_keys_and_donated_arguments_are_as_in_the_function_itself(programs):
@@ -126,6 +134,41 @@ def function(x):
 kept = Programs(Path(sys.argv[1]), "one").kept("f", jax.jit(function))
 print(float(kept(4 * np.eye(3, dtype=np.float32))[2, 2]))
 """
+
+
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+import jax
+from grokphase.errors import GrokphaseError
+from grokphase.sampling import programs
+def full(path):
+    raise GrokphaseError("no space is left")
+def function(x):
+    print(time.monotonic())
+    time.sleep(4)
+    print(time.monotonic())
+    return 2 * x
+if sys.argv[2] == "full":
+    programs.replaced = full
+kept = programs.Programs(Path(sys.argv[1]), "one").kept("double", jax.jit(function))
+assert kept(1.0) == 2.0
+"""
+
+
+@pytest.mark.parametrize("disk", ["empty", "full"])
+def test_of_processes_that_ask_at_once_one_compiles(tmp_path, disk):
+    """And if it cannot keep what it compiled, the others compile side by side."""
+    folder = tmp_path / "programs"
+    with ThreadPoolExecutor(3) as threads:
+        outputs = threads.map(lambda _: run_python(AT_ONCE, folder, disk), range(3))
+    traced = sorted(tuple(map(float, text.split())) for text in outputs if text)
+    if disk == "empty":
+        assert len(traced) == 1
+        assert len(files(tmp_path)) == 1
+    else:
+        (_, first_ends), (second, second_ends), (third, _) = traced
+        assert first_ends < second <= third < second_ends
 
 
 def test_a_program_that_calls_lapack_runs_in_a_process_that_has_not_traced_it(tmp_path):
@@ -226,9 +269,10 @@ def test_where_the_cache_is_off_nothing_is_kept(programs, tmp_path):
 
 
 def test_programs_that_nobody_uses_are_deleted(programs, tmp_path):
-    """The age of one that is loaded begins anew."""
+    """The age of one that is loaded begins anew; locks that killed processes left go as well."""
     for name in ("old", "used"):
         programs().kept(name, counted()[0])(np.float32(1))
+    held_lock(files(tmp_path)[0]).close()
     for file in files(tmp_path):
         os.utime(file, (0, time.time() - 31 * 86400))
     programs().kept("used", counted()[0])(np.float32(1))

@@ -63,10 +63,10 @@ def test_a_job_that_is_all_start_has_no_work_on_a_fast_or_slow_machine():
 
 
 def test_regression_holds_matrices_of_all_pairs():
-    """Memory and time go by the square of the training set."""
+    """Memory by the square of the training set; time too, with room for their factorisation."""
     small, large = resources.baseline(10_000), resources.baseline(20_000)
     assert large.memory - small.memory == pytest.approx(2 * 8 * 3e8 / 2**20)
-    assert large.seconds - small.seconds == pytest.approx(3e8 / 1e7)
+    assert large.seconds - small.seconds == pytest.approx(3e8 / 1e7 + 7e12 / 2e10)
 
 
 # --- what training is made of ---------------------------------------------------------------------

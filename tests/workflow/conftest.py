@@ -259,7 +259,7 @@ def quick_once(new_project, call_server, tmp_path_factory, request):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return Project(folder, call_server)
-        project = new_project(common / "quick-begun")
+        project = new_project(tmp_path_factory.mktemp("quick") / "project")
         project.command("snakemake", "--cores", 2, "--config", "scale=quick").check_success()
         project.folder.rename(folder)
         return Project(folder, call_server)

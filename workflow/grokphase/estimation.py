@@ -171,7 +171,7 @@ def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: in
     """What the planned jobs need.
 
     Programs of experiments without a shard are taken to be not yet compiled: the first jobs of
-    each, as many as `workers` begin at the same time, compile them.
+    each, as many as `workers` begin at the same time, compile them or wait for the one that does.
     """
     found = []
     compiling: dict[str, int] = {}

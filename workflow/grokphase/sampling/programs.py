@@ -121,20 +121,31 @@ def _load(path: Path) -> Callable[..., Any] | None:
 def _compile_in_turn(function: Any, arguments: Any, path: Path) -> Callable[..., Any]:
     """The program for such arguments, from the file if another process compiles it now.
 
-    Where files cannot be locked, and after LONGEST_WAIT, it is compiled all the same.
+    Where files cannot be locked, after LONGEST_WAIT, and if the other process kept none, it is
+    compiled all the same.
     """
-    waited = False
     lock = path.with_name(f".{path.name}.lock")
     with contextlib.ExitStack() as until_compiled:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = until_compiled.enter_context(lock.open("w"))
-            until_compiled.callback(lock.unlink, missing_ok=True)
-            end = time.monotonic() + LONGEST_WAIT
-            while not _locks(file.fileno()) and time.monotonic() < end:
-                waited = True
-                time.sleep(0.02)
-        return (waited and _load(path)) or _compile(function, arguments, path)
+            if _locks(file.fileno()):
+                until_compiled.callback(_remove, lock)
+            else:
+                end = time.monotonic() + LONGEST_WAIT
+                while not _locks(file.fileno()) and time.monotonic() < end:
+                    time.sleep(0.02)
+                # What waits beside this process need not wait until this one has compiled it.
+                file.close()
+                if program := _load(path):
+                    return program
+        return _compile(function, arguments, path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file if that can be done."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _locks(descriptor: int) -> bool:
