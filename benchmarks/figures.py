@@ -28,7 +28,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "config.yaml", "rules", "workflow", "profiles", "envs")
-STAGES = ("train", "aggregate", "dataset", "theory", "baseline", "figure", "summary")
 LAST_RATE = re.compile(r" (\d+) of \1 draws, ([\d.e+]+) draws/s")
 
 
@@ -53,11 +52,10 @@ def make(folder: Path, targets: list[str], cores: int, scale: str) -> float:
 def job_seconds(results: Path) -> dict[str, list[float]]:
     """Seconds of the jobs of every stage that there was."""
     found = {}
-    for stage in STAGES:
-        files = sorted((results / "benchmarks" / stage).rglob("*.tsv"))
-        rows = [next(csv.DictReader(path.open(), delimiter="\t")) for path in files]
-        if rows:
-            found[stage] = [float(row["s"]) for row in rows]
+    for folder in sorted((results / "benchmarks").iterdir()):
+        texts = [path.read_text().splitlines() for path in folder.rglob("*.tsv")]
+        rows = [row for lines in texts for row in csv.DictReader(lines, delimiter="\t")]
+        found[folder.name] = [float(row["s"]) for row in rows]
     return found
 
 

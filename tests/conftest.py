@@ -1,7 +1,7 @@
 """Settings and fixtures that all tests share.
 
-JAX runs single threaded on the CPU, compiles shortly (most tests take longer to compile than to
-run: 8 % less with these flags) and keeps its compiled programs between test runs.
+JAX runs single threaded on the CPU, compiles as for short programs (most tests take longer to
+compile than to run: 8 % less) and keeps its compiled programs between test runs.
 """
 
 import os

@@ -5,8 +5,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from grokphase.baseline import predict_baseline
+from grokphase.datasets import write_dataset
 from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
+from grokphase.specifications.dataset import DatasetSpecification
+from grokphase.specifications.theory import BaselineSpecification
 from grokphase.theory import gaussian_process as gp
 from scipy.special import erf
 
@@ -149,11 +153,25 @@ def test_the_lanczos_process_says_what_has_converged():
     assert residuals[2] < gp._RESIDUAL
 
 
-def test_a_noise_that_is_lost_in_rounding_is_named():
-    line = SMALL.model_copy(update={"input_dim": 1})
-    x, w = problem(line, 200)
-    with pytest.raises(GrokphaseError, match=r"noise of 1e-17 is lost .* raise sweep\.noise"):
-        gp.predict_overlaps(x, w, [0.1, 1e-17], [0.1], line)
+def test_a_noise_that_is_lost_in_rounding_is_named(tmp_path):
+    """By the stage with the experiment and the key."""
+    line = SMALL.model_copy(update={"input_dim": 1, "train_size": 200})
+    dataset = DatasetSpecification(
+        experiment="lines", seed=1, dataset=3, input_dim=1, train_size=200
+    )
+    write_dataset(dataset, tmp_path / "3.npz")
+    wanted = BaselineSpecification(
+        experiment="lines",
+        seed=1,
+        dataset=3,
+        parameters=line,
+        noises=[0.1, 1e-17],
+        cubic_strengths=[0.1],
+    )
+    message = r"dataset 3: a noise of 1e-17 is lost .* see sweep\.noise .* experiments\.lines"
+    with pytest.raises(GrokphaseError, match=message):
+        predict_baseline(wanted, tmp_path / "3.npz", tmp_path / "baseline")
+    assert not (tmp_path / "baseline").exists()
 
 
 def test_lazy_network_learns_the_linear_part_and_none_of_the_cubic_one():

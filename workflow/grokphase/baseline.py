@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from grokphase.datasets import read_dataset
+from grokphase.errors import GrokphaseError
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.theory import BaselineSpecification
 from grokphase.storage import write_table
@@ -18,7 +19,8 @@ def predict_baseline(
 ) -> None:
     """Write the overlaps of the Gaussian process's mean at all noises and cubic strengths.
 
-    Raises GrokphaseError for a dataset of other parameters.
+    Raises GrokphaseError for a dataset of other parameters, and for a noise that is lost in the
+    rounding of the kernel.
     """
     parameters = specification.parameters
     dataset = read_dataset(
@@ -32,13 +34,19 @@ def predict_baseline(
         ),
     )
     teacher = dataset.teacher.astype(np.float64)
-    overlaps = predict_overlaps(
-        dataset.inputs,
-        teacher / np.linalg.norm(teacher),
-        specification.noises,
-        specification.cubic_strengths,
-        parameters,
-    )
+    try:
+        overlaps = predict_overlaps(
+            dataset.inputs,
+            teacher / np.linalg.norm(teacher),
+            specification.noises,
+            specification.cubic_strengths,
+            parameters,
+        )
+    except ValueError as error:
+        raise GrokphaseError(
+            f"Gaussian-process regression on dataset {specification.dataset}: {error}; see "
+            f"sweep.noise and parameters in experiments.{specification.experiment}"
+        ) from error
     noise, strength = np.meshgrid(
         specification.noises, specification.cubic_strengths, indexing="ij"
     )

@@ -190,7 +190,7 @@ def _remove_unused(folder: Path) -> None:
     for path in (*folder.glob(name), *folder.glob(f".{name}.*")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > DAYS_KEPT * 86400:
-                path.unlink()
+                _remove(path)
 
 
 def _initialise_lapack() -> None:

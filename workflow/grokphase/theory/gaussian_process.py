@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh_tridiagonal
 
-from grokphase.errors import GrokphaseError
 from grokphase.parameters import TeacherStudent
 from grokphase.theory.one_neuron import Array
 
@@ -170,8 +169,8 @@ def predict_overlaps(
 
     Raises
     ------
-    ValueError : wrong shapes, non-positive noise, or a teacher that is not of unit length.
-    GrokphaseError : a noise that is lost in the rounding of the kernel.
+    ValueError : wrong shapes, a noise that is not positive or lost in the rounding of the kernel,
+        or a teacher that is not of unit length.
     """
     x = _inputs(inputs, parameters)
     sigma, epsilon = _vector(noises, "noises"), _vector(cubic_strengths, "cubic_strengths")
@@ -203,9 +202,9 @@ def _regularised_products(matrix: Array, noises: Array, left: Array, right: Arra
         try:
             factor = cho_factor(matrix, lower=True, check_finite=False)
         except LinAlgError:
-            raise GrokphaseError(
-                f"Gaussian-process regression: a noise of {noises[k]:g} is lost in the rounding of "
-                f"the kernel, whose diagonal is about {diagonal.mean():.2g}; raise sweep.noise"
+            raise ValueError(
+                f"a noise of {noises[k]:g} is lost in the rounding of the kernel, whose diagonal "
+                f"is about {diagonal.mean():.2g}"
             ) from None
         products[k] = left.T @ cho_solve(factor, right, check_finite=False)
     return products
