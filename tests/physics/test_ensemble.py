@@ -1,6 +1,6 @@
 """Ensembles of networks: sharding, adding networks, resuming and divergence change nothing."""
 
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -76,14 +76,22 @@ def datasets(tmp_path_factory):
     return {index: folder / f"{index}.npz" for index in range(3)}
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
     """Three draws in a block: blocks end within burn-in, at its end, and short at the end."""
     monkeypatch.setattr(training, "block_size", lambda *arguments: 3)
 
 
+@pytest.fixture(scope="module")
+def program_folder(tmp_path_factory):
+    """Programs that the tests share; one that changes what they compute trains without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("grokphase.sampling.programs.modules_elsewhere", list)
+        yield tmp_path_factory.mktemp("programs")
+
+
 @pytest.fixture
-def train(tmp_path, datasets):
+def train(tmp_path, datasets, program_folder):
     """Train on some datasets and return the path of the shard; each shard has a folder of its own
     for checkpoints."""
 
@@ -94,7 +102,7 @@ def train(tmp_path, datasets):
             tmp_path / name,
             tmp_path / f"checkpoints of {name}",
             code_digest,
-            **options,
+            **{"program_folder": program_folder} | options,
         )
         return tmp_path / name
 
@@ -166,7 +174,7 @@ def test_how_a_program_is_compiled_depends_on_the_work_of_a_dataset_alone(train,
     short = rows(train(spec, (0,), "short"))
     monkeypatch.setattr(ensemble, "SHORT_WORK", works[0])
     assert choose(works[0])["xla_cpu_use_fusion_emitters"]
-    for place, row in rows(train(spec, (0,), "long")).items():
+    for place, row in rows(train(spec, (0,), "long", program_folder=None)).items():
         for name in OBSERVABLES["teacher_student"]:
             np.testing.assert_allclose(row[name], short[place][name], rtol=1e-3, atol=1e-4)
 
@@ -195,8 +203,9 @@ def test_points_share_programs_that_give_what_their_own_would(train, tmp_path, m
     third = train(of_point(0.4, -0.1, None), (0,), "third", program_folder=folder)
     names = sorted(file.name.split("-")[0] for file in folder.iterdir())
     assert names == ["advance", "begin", "profile"]
-    assert rows(second) == rows(train(of_point(0.3, -0.4), (0,), "alone"))
-    assert rows(third) == rows(train(of_point(0.4, -0.1, None), (0,), "without"))
+    traced = partial(train, indices=(0,), program_folder=None)
+    assert rows(second) == rows(traced(of_point(0.3, -0.4), name="alone"))
+    assert rows(third) == rows(traced(of_point(0.4, -0.1, None), name="without"))
 
 
 def test_annealed_networks_begin_at_their_own_noise(train, monkeypatch):
@@ -209,7 +218,8 @@ def test_annealed_networks_begin_at_their_own_noise(train, monkeypatch):
 
     monkeypatch.setattr(teacher_student, "settle", recorded)
     networks = Networks(prior=1, planted=0, cooled=1, heated=1)
-    train(specification(networks=networks, annealing=Annealing(highest_noise=2, lowest_noise=0.05)))
+    annealing = Annealing(highest_noise=2, lowest_noise=0.05)
+    train(specification(networks=networks, annealing=annealing), program_folder=None)
     assert sorted(begun) == pytest.approx([0.05] * 3 + [PARAMETERS.noise] * 3 + [2.0] * 3)
 
 
@@ -239,11 +249,9 @@ def test_the_program_of_an_accelerator_gives_the_networks_of_a_cpu(train, monkey
             np.testing.assert_allclose(row[name], expected[key][name], rtol=2e-3, atol=2e-4)
 
 
-def test_datasets_that_move_together_resume_where_they_were(
-    train, small_blocks, monkeypatch, program_folder
-):
+def test_datasets_that_move_together_resume_where_they_were(train, monkeypatch):
     monkeypatch.setattr(training, "datasets_together", lambda _, datasets: [datasets])
-    train = partial(train, specification(), program_folder=program_folder)
+    train = partial(train, specification())
     expected = train(name="uninterrupted").read_bytes()
     # Two blocks of burn-in, three of draws, and the state in which all are finished.
     for _ in range(6):
@@ -288,7 +296,7 @@ def test_a_shard_is_a_function_of_its_specification(train):
 
 
 @pytest.mark.parametrize("change", [{"experiment": "f"}, {"seed": 4}, {"point": "noise~0.6"}])
-def test_another_identity_gives_other_noise(train, tmp_path, monkeypatch, change):
+def test_another_identity_gives_other_noise(train, program_folder, tmp_path, monkeypatch, change):
     """On the very same data: only the keys differ."""
     first = rows(train(specification(), (0,)))
     changed = specification(**change)
@@ -298,7 +306,8 @@ def test_another_identity_gives_other_noise(train, tmp_path, monkeypatch, change
     )
     monkeypatch.setattr(datasets_module, "generate_dataset", lambda specification: same)
     write_dataset(DatasetSpecification(input_dim=3, train_size=6, **identity), tmp_path / "0.npz")
-    training.train(changed, {0: tmp_path / "0.npz"}, tmp_path / "other", tmp_path, "")
+    files = {0: tmp_path / "0.npz"}
+    training.train(changed, files, tmp_path / "other", tmp_path, "", program_folder=program_folder)
     other = rows(tmp_path / "other")
     for key, row in first.items():
         assert row["weight_norm"][0] != other[key]["weight_norm"][0]
@@ -318,7 +327,7 @@ def test_rows_hold_one_value_per_draw_and_count_every_neuron(train):
 def test_the_size_of_a_block_changes_no_draw(train, monkeypatch, size):
     first = rows(train(specification(), (0,), "a"))
     monkeypatch.setattr(training, "block_size", lambda *arguments: size)
-    second = rows(train(specification(), (0,), "b"))
+    second = rows(train(specification(), (0,), "b", program_folder=None))
     for key, row in first.items():
         assert row.pop("acceptance") == pytest.approx(second[key].pop("acceptance"), rel=1e-6)
         assert row == second[key]
@@ -355,18 +364,14 @@ def stop_after_saves(monkeypatch, number):
 
 
 @pytest.mark.parametrize("name", [*KERNELS, "with sweeps"])
-def test_a_run_interrupted_at_every_block_gives_the_same_bytes(
-    train, small_blocks, monkeypatch, tmp_path, program_folder, name
-):
+def test_a_run_interrupted_at_every_block_gives_the_same_bytes(train, monkeypatch, tmp_path, name):
     """Each attempt gets one block further; its shard is that of an uninterrupted run."""
     if name in KERNELS:
         spec = specification(kernel=KERNELS[name])
     else:
         spec = specification(neuron_sweeps=1)
-    expected = train(spec, (0, 1), "uninterrupted", program_folder=program_folder).read_bytes()
-    resume = partial(
-        train, spec, (0, 1), "resumed", checkpoint_seconds=0, program_folder=program_folder
-    )
+    expected = train(spec, (0, 1), "uninterrupted").read_bytes()
+    resume = partial(train, spec, (0, 1), "resumed", checkpoint_seconds=0)
     # Two datasets of two blocks of burn-in (3 + 2 draws) and three of draws (3 + 3 + 2), and the
     # state in which both are finished.
     for _ in range(11):
@@ -395,7 +400,7 @@ def test_datasets_that_are_finished_are_not_needed_again(train, tmp_path):
 
 @pytest.mark.parametrize("damaged", ["newest", "both"])
 def test_a_run_resumes_in_spite_of_damaged_checkpoints(
-    train, small_blocks, monkeypatch, tmp_path, caplog, damaged
+    train, monkeypatch, tmp_path, caplog, damaged
 ):
     expected = train(specification(), name="uninterrupted").read_bytes()
     with monkeypatch.context() as patch:
@@ -424,7 +429,7 @@ def test_a_run_resumes_in_spite_of_damaged_checkpoints(
 
 
 @pytest.mark.parametrize("change", ["specification", "code", "datasets"])
-def test_a_checkpoint_of_another_computation_is_not_used(train, small_blocks, monkeypatch, change):
+def test_a_checkpoint_of_another_computation_is_not_used(train, monkeypatch, change):
     """After a change of settings, code or datasets nothing of the old run is left over."""
     with monkeypatch.context() as patch:
         stop_after_saves(patch, 7)
@@ -478,7 +483,7 @@ def test_divergence_is_named_whatever_jax_is_told_to_debug(train, debugging):
         train(specification(kernel=kernel))
 
 
-def test_divergence_is_located_at_its_draw(small_blocks):
+def test_divergence_is_located_at_its_draw():
     """A target that is undefined from the sixth draw on: steps 10 and 12 with two per draw."""
     kernel = load("pcn_langevin").build(
         Target(lambda x: (jnp.sum(x) * 0, x * 0), 1.0, 1.0),
@@ -649,12 +654,9 @@ def test_annealed_networks_change_none_of_the_others(train):
 # --- windows --------------------------------------------------------------------------------------
 
 
-def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
-    """An ensemble whose profiles record the centre of the window, the position and the key's draw.
-
-    With `stop_after` blocks the run is interrupted there and another sampler goes on. At noise
-    `stuck_at` no proposal is accepted beyond that position.
-    """
+@cache
+def sampler_in_windows(stuck_at, stuck_beyond, purpose):
+    """One sampler for every purpose, whose profiles are those of `in_windows`."""
 
     def make_kernel(data, accept_all):
         def step(key, state):
@@ -662,43 +664,50 @@ def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
             stuck = (data.noise == stuck_at) & (position[0] > stuck_beyond)
             return state._replace(position=position), Info(1.0 - stuck, jnp.zeros(()))
 
-        return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
+        return Kernel(lambda x: State(x, jnp.zeros(()), jnp.zeros(())), step)
 
     def compute(key, position, data):
         return jnp.stack([data.noise, position[0], jax.random.uniform(key)])
 
-    def sampler():
-        return Sampler(
-            make_kernel=make_kernel,
-            observe=lambda data, state: (state.position, state.position),
-            observable_count=1,
-            schedule=Schedule(4, 3, 2, 2, windows=2, window_burn_in=1, window_draws=3),
-            profiles=Profiles(
-                3,
-                compute,
-                lambda data, window: Noise(data.noise + 10 * window),
-                lambda positions, data: np.full_like(positions, 100 * data.noise[0]),
-                noise=lambda profiles: 0.0,
-                largest_noise=1.0,
-                compared=2,
-            ),
-        )
+    return Sampler(
+        make_kernel=make_kernel,
+        observe=lambda data, state: (state.position, state.position),
+        observable_count=1,
+        schedule=Schedule(4, 3, 2, 2, windows=2, window_burn_in=1, window_draws=3),
+        profiles=Profiles(
+            3,
+            compute,
+            lambda data, window: Noise(data.noise + 10 * window),
+            lambda positions, data: np.full_like(positions, 100 * data.noise[0]),
+            noise=lambda profiles: 0.0,
+            largest_noise=1.0,
+            compared=2,
+        ),
+    )
 
+
+def in_windows(stop_after=None, stuck_at=-1.0, stuck_beyond=0.0):
+    """An ensemble whose profiles record the centre of the window, the position and the key's draw.
+
+    With `stop_after` blocks the run is interrupted there and another sampler goes on. At noise
+    `stuck_at` no proposal is accepted beyond that position.
+    """
     blocks = []
 
     def after_block(ensemble):
         blocks.append(ensemble._replace(state=jax.tree.map(jnp.copy, ensemble.state)))
 
+    sampler = partial(sampler_in_windows, stuck_at, stuck_beyond)
     keys = jax.random.split(jax.random.key(0), (1, 2))
     data = Noise(jnp.asarray([0.5]))
     try:
-        start = sampler().start(jnp.zeros((1, 2, 1)), data)
-        ensemble = sampler().run(keys, start, data, after_block)
+        start = sampler("begin").start(jnp.zeros((1, 2, 1)), data)
+        ensemble = sampler("begin").run(keys, start, data, after_block)
     except DivergenceError:
         if stop_after is None:
             raise
     if stop_after is not None:
-        ensemble = sampler().run(keys, blocks[stop_after - 1], data, lambda _: None)
+        ensemble = sampler("go on").run(keys, blocks[stop_after - 1], data, lambda _: None)
     return ensemble, len(blocks)
 
 

@@ -154,7 +154,7 @@ def test_form_is_chosen_by_size_and_memory():
         model.choose_form(small, limit / 2)
 
 
-def _prior_weights(p, key, steps, step, form="dense"):
+def _prior_weights(optimised, p, key, steps, step):
     """Metropolis-adjusted Langevin on the prior and Gamma alone, many neurons in parallel."""
 
     def log_density(w):
@@ -175,7 +175,7 @@ def _prior_weights(p, key, steps, step, form="dense"):
 
     # Start inside the bulk: far outside it the sixth power rejects every move.
     start = 0.3 * jax.random.normal(jax.random.fold_in(key, 0), (p.width, p.prime))
-    return jax.jit(partial(jax.lax.scan, move))(start, jax.random.split(key, steps))[0]
+    return optimised(partial(jax.lax.scan, move))(start, jax.random.split(key, steps))[0]
 
 
 def test_prior_power_without_decay():
@@ -187,10 +187,10 @@ def test_prior_power_without_decay():
     assert float(jnp.var(model.to_network(x, p).readout)) == pytest.approx(0.5 / 20_000, rel=0.02)
 
 
-def test_prior_power_with_decay_follows_the_one_dimensional_density():
+def test_prior_power_with_decay_follows_the_one_dimensional_density(optimised):
     prime, gamma = 5, 200.0
     p = parameters(prime, 4000, sextic_decay=gamma)
-    w = _prior_weights(p, jax.random.key(9), 600, 0.02)
+    w = _prior_weights(optimised, p, jax.random.key(9), 600, 0.02)
     power = np.sort(np.asarray(model.fourier_power(w))[:, 1:].ravel())
     grid = np.linspace(0, 2.0, 20_001)
     density = np.exp(-2 * prime * (grid / 2 + gamma / 6 * grid**3))

@@ -1,6 +1,7 @@
 """Profiles of conditional densities and umbrella windows, against exact densities."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -152,14 +153,16 @@ def test_windows_give_the_exact_density_far_in_the_tail(tmp_path):
         assert error < 0.2
 
 
-def test_a_profile_is_an_integral_over_the_other_weights():
+def test_a_profile_is_an_integral_over_the_other_weights(optimised):
     """One neuron with one weight across the teacher: the mean of exp(profile) over many keys,
     which is unbiased, against quadrature. 5 standard errors (false alarm < 1e-5 each)."""
     of = TINY.model_copy(update={"input_dim": 2, "width": 1, "weight_variance": 2.0, "noise": 2.0})
     dataset, data = problem(of)
     position = model.start(jax.random.key(1), "prior", of, data, PlantedStart())
-    one = jax.jit(lambda key: umbrella.log_profile(key, position, of, data))
-    found = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 2000)), float)
+    every = optimised(
+        partial(jax.lax.map, lambda key: umbrella.log_profile(key, position, of, data))
+    )
+    found = np.asarray(every(jax.random.split(jax.random.key(0), 2000)), float)
     inputs, teacher = np.asarray(dataset.inputs, float), np.asarray(dataset.teacher, float)
     z, across = inputs @ teacher, inputs @ np.array([-teacher[1], teacher[0]])
     v = np.linspace(-8, 8, 2001)
@@ -271,15 +274,17 @@ ALONE = TeacherStudent(
 )
 
 
-def test_noise_of_the_profiles_hardly_moves_the_action():
+def test_noise_of_the_profiles_hardly_moves_the_action(optimised):
     """One neuron, whose rest is always the targets: windows of noisy profiles of one density.
 
     The mean over many profiles is exact; what windows are combined by is off by up to the variance.
     """
     _, data = problem(ALONE)
     position = model.start(jax.random.key(1), "prior", ALONE, data, PlantedStart())
-    one = jax.jit(lambda key: umbrella.log_profile(key, position, ALONE, data))
-    profiles = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 1500)), float)
+    every = optimised(
+        partial(jax.lax.map, lambda key: umbrella.log_profile(key, position, ALONE, data))
+    )
+    profiles = np.asarray(every(jax.random.split(jax.random.key(0), 1500)), float)
     overlaps, deviation = np.array(profile_overlaps(ALONE)), math.sqrt(0.5 / 12)
     mean = np.log(np.exp(profiles - profiles.max()).mean(axis=0))[None]
     settings = Umbrella(overlaps=(0.8,))
