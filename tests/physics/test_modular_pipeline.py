@@ -83,6 +83,19 @@ def test_pair_order_is_a_permutation_of_its_own(tmp_path):
     assert trained == round(0.6 * 49)
 
 
+def test_a_shard_does_not_depend_on_how_jax_is_told_to_optimise(tmp_path):
+    """The last bits of where networks begin would."""
+    write_dataset(order(0), tmp_path / "0.npz")
+    content = []
+    for value in (True, False):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", value)
+        files = {0: tmp_path / "0.npz"}
+        training.train(specification(), files, tmp_path / "shard", tmp_path / f"{value}", "")
+        content.append((tmp_path / "shard").read_bytes())
+    assert content[0] == content[1]
+
+
 class Interrupted(BaseException):
     """The process is stopped."""
 

@@ -107,6 +107,7 @@ def _configure_arithmetic() -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     # Dynamics that diverge are found here, and named.
     jax.config.update("jax_debug_nans", False)
     jax.config.update("jax_debug_infs", False)

@@ -108,7 +108,6 @@ class Slurm:
         }
 
     def start(self) -> None:
-        started = time.monotonic()
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -123,7 +122,6 @@ class Slurm:
         for node in self.NODES:
             self.start_node(node)
         self.wait_for_nodes()
-        self.start_seconds = time.monotonic() - started
 
     def start_node(self, node: str) -> None:
         self._daemon(node, "slurmd", "-D", "-f", self.folder / "slurm.conf", "-N", node)
