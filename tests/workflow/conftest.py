@@ -230,12 +230,33 @@ def project(shipped):
 
 
 @pytest.fixture(scope="session")
-def finished_once(new_project, tmp_path_factory):
-    """The tiny configuration, run to the end by Snakemake's own command; not to be changed."""
-    new = new_project(tmp_path_factory.mktemp("finished") / "project")
-    new.configure()
-    new.command("snakemake", "--cores", 2).check_success()
-    return new
+def run_once(new_project, call_server, tmp_path_factory, request):
+    """Function: a project of a name, run to the end by Snakemake's own command; not to be changed.
+
+    Of several processes of tests the first that wants it runs it.
+    """
+    common = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        common = common.parent
+
+    def run(name, configure, *options):
+        folder = common / name
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                project = new_project(tmp_path_factory.mktemp(name) / "project")
+                configure(project)
+                project.command("snakemake", "--cores", 2, *options).check_success()
+                project.folder.rename(folder)
+        return Project(folder, call_server)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_once(run_once):
+    """The tiny configuration."""
+    return run_once("finished", Project.configure)
 
 
 @pytest.fixture
@@ -246,20 +267,19 @@ def finished(finished_once, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def quick_once(new_project, call_server, tmp_path_factory, request):
-    """The shipped configuration at its quick scale, run to the end by the command of the README.
+def quick_once(run_once):
+    """The shipped configuration at its quick scale, as in the README."""
+    return run_once("quick", lambda shipped: None, "--config", "scale=quick")
 
-    Not to be changed. Of several processes of tests the first that wants it runs it.
-    """
-    common = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        common = common.parent
-    folder = common / "quick"
-    with (common / "quick.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            return Project(folder, call_server)
-        project = new_project(tmp_path_factory.mktemp("quick") / "project")
-        project.command("snakemake", "--cores", 2, "--config", "scale=quick").check_success()
-        project.folder.rename(folder)
-        return Project(folder, call_server)
+
+@pytest.fixture
+def mounted():
+    """Function: the start of a command line that mounts something for this command alone."""
+
+    def command(script):
+        line = ["unshare", "--mount", "sh", "-c", script + ' && shift 0 && exec "$@"', "sh"]
+        if subprocess.run([*line, "true"], capture_output=True).returncode:
+            pytest.skip("mounting needs more rights")
+        return line
+
+    return command
