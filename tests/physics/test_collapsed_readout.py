@@ -86,14 +86,15 @@ def test_single_precision_agrees_where_the_readouts_are_stiff():
         jax.random.key(0), "planted", of, data_of(of), model.PlantedWaves(waves=1)
     )
     weights = InputWeights(position.first, position.second)
-    _, single = collapsed_readout.target(of, data_of(of)).potential_and_gradient(weights)
+    target = collapsed_readout.target(of, data_of(of))
+    _, single = jax.jit(target.potential_and_gradient)(weights)
     strength = of.readout_variance / of.width / of.noise
     b = np.eye(of.width) + strength * model.feature_gram(*(np.asarray(x, float) for x in weights))
     assert np.linalg.cond(b) > 1e4
     with jax.enable_x64(True):
         exact = InputWeights(*(jnp.asarray(np.asarray(x), jnp.float64) for x in weights))
         target = collapsed_readout.target(of, data_of(of, jnp.float64))
-        _, double = target.potential_and_gradient(exact)
+        _, double = jax.jit(target.potential_and_gradient)(exact)
     error = np.linalg.norm(np.asarray(single.first, float) - np.asarray(double.first))
     assert error < 1e-3 * np.linalg.norm(double.first)
 
@@ -142,6 +143,7 @@ def test_both_ways_sample_the_same_posterior(run_chains):
         draws = run_chains(kernel, start, seed=5, burn_in=30)
         position = jax.tree.map(lambda x: x[:, 0], draws)
 
+        @jax.jit
         @jax.vmap
         def observe(x):
             potential, _ = model.target(of, data).potential_and_gradient(x)
@@ -168,8 +170,9 @@ def test_the_readouts_alone_are_redrawn_by_a_kernel_that_stays():
         return Kernel(init, lambda key, state: (state, Info(1.0, 0.0)))
 
     kernel = collapsed_readout.with_collapsed_readout(still, of, data)
+    redrawn = jax.jit(lambda x: kernel.step(jax.random.key(7), kernel.init(x))[0].position)
     states = [
-        kernel.step(jax.random.key(7), kernel.init(position))[0].position
+        redrawn(position)
         for position in (
             model.prior_position(jax.random.key(6), of)._replace(readout=r)
             for r in (jnp.zeros((4, 5)), jnp.ones((4, 5)))

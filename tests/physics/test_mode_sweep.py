@@ -83,16 +83,21 @@ def test_the_collapsed_density_is_that_of_dense_linear_algebra(train_fraction):
     frequency, visited = 2, 3
     rows = slice(2 * frequency - 1, 2 * frequency + 1)
     variance = parameters.readout_variance / parameters.width
-    others = mode_sweep.all_neurons(coefficients, parameters, data)
-    phi = mode_sweep.features(coefficients[visited])
-    others = mode_sweep.add_neuron(others, phi, -variance)
-    neuron = mode_sweep.Neuron(
-        coefficients[visited], phi @ others.inverse @ phi, phi @ others.fitted
-    )
     modes = jnp.asarray(2 * np.random.default_rng(2).standard_normal((2, 2, 8)))
-    changes = mode_sweep.monomials(modes, coefficients[visited, :, rows])
-    found = mode_sweep.collapse(changes, frequency, neuron, others, parameters)
-    log_density = found.log_likelihood + mode_sweep.log_prior(modes, parameters)
+
+    @jax.jit
+    def log_densities(coefficients, modes):
+        others = mode_sweep.all_neurons(coefficients, parameters, data)
+        phi = mode_sweep.features(coefficients[visited])
+        others = mode_sweep.add_neuron(others, phi, -variance)
+        neuron = mode_sweep.Neuron(
+            coefficients[visited], phi @ others.inverse @ phi, phi @ others.fitted
+        )
+        changes = mode_sweep.monomials(modes, coefficients[visited, :, rows])
+        found = mode_sweep.collapse(changes, frequency, neuron, others, parameters)
+        return found.log_likelihood + mode_sweep.log_prior(modes, parameters)
+
+    log_density = log_densities(coefficients, modes)
     basis = mode_sweep.fourier_basis(7).astype(float)
     w, v = np.repeat(np.asarray(coefficients, float).swapaxes(0, 1)[:, None], 8, axis=1)
     w[:, visited, rows], v[:, visited, rows] = np.moveaxis(modes, 2, 1)

@@ -126,6 +126,7 @@ def measure(size, position):
     of = parameters(size)
     data = model.load_data(of, generate_dataset(dataset_of(size)))
 
+    @jax.jit
     @jax.vmap
     def one(x):
         potential, _ = model.target(of, data).potential_and_gradient(x)
