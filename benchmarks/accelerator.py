@@ -14,8 +14,6 @@ import os
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 import argparse
-import datetime
-import json
 import re
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from grokphase.config import load_config
 from grokphase.datasets import write_dataset
 from grokphase.specifications.training import Networks, TrainingSpecification
 from grokphase.tables.observables import OBSERVABLES
+from reporting import machine, write
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENT = "teacher_student"
@@ -116,7 +115,7 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=10)
     parser.add_argument("--draws", type=int, default=16)
     given = parser.parse_args()
-    accelerator = jax.default_backend()
+    header, accelerator = machine("jax"), jax.default_backend()
     if accelerator == "cpu":
         raise SystemExit("JAX finds no accelerator here")
     config = load_config(ROOT / "config.yaml", "paper")
@@ -140,18 +139,13 @@ def main() -> None:
             print(label, {k: v for k, v in runs[-1].items() if k != "means"}, flush=True)
     compared = compare(runs[1], runs[2])
     header = (
-        f"{jax.devices()[0].device_kind} and one core of {os.cpu_count()}, JAX {jax.__version__}, "
-        f"{datetime.date.today()}; {given.point}, {given.datasets} datasets, "
+        f"{jax.devices()[0].device_kind} and one core of {header} "
+        f"{given.point}, {given.datasets} datasets, "
         f"{specification.burn_in + specification.draws} steps. The comparison is with the most "
         "networks."
     )
-    path = Path(__file__).parent / "accelerator"
-    path.with_suffix(".json").write_text(
-        json.dumps({"header": header, "runs": runs, "compared": compared}, indent=1) + "\n"
-    )
-    text = report(runs, compared, header)
-    path.with_suffix(".md").write_text(text)
-    print(text)
+    found = {"header": header, "runs": runs, "compared": compared}
+    write("accelerator", found, report(runs, compared, header))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,6 @@ next to this file.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +22,7 @@ from grokphase.specifications.aggregation import AggregationSpecification, Conve
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
+from reporting import machine, write
 from scipy.signal import lfilter
 
 WIDTH = 700
@@ -67,16 +64,17 @@ def write_shard(path: Path, dataset: int, draws: int) -> None:
         columns["network"].append(0)
         columns["acceptance"].append(0.8)
         columns["sweep_acceptance"].append(1.0)
-        columns["control_variates"].append(random.standard_normal(2))
+        columns["control_variates"].append(random.standard_normal(3))
         columns["stein_means"].append(random.standard_normal(VARIATES))
-        covariances = random.standard_normal((len(NAMES) + VARIATES, VARIATES))
-        columns["stein_covariances"].append(covariances.ravel())
+        measured = random.standard_normal((len(NAMES) + VARIATES, 1000))
+        columns["stein_covariances"].append(np.cov(measured)[:, -VARIATES:].ravel())
         for name in NAMES:
             noise = random.standard_normal(draws, np.float32)
             columns[name].append(lfilter([1.0], [1.0, -CORRELATION], noise).astype(np.float32))
         counts = random.multinomial(WIDTH * draws, density / density.sum())
         columns["overlap_counts"].append(counts)
         columns["expected_overlap_counts"].append([])
+        columns["overlap_profiles"].append([])
     write_table(path, pa.Table.from_pydict(columns, schema=shards.schema(NAMES)), PROVENANCE)
 
 
@@ -141,22 +139,11 @@ def main() -> None:
     """Measure every number of draws and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_500_000])
-    results = []
+    header, results = machine("numpy", "pyarrow"), []
     for draws in parser.parse_args().draws:
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(draws, Path(folder)))
-    header = (
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, PyArrow {pa.__version__}; {datetime.date.today()}."
-    )
-    folder = Path(__file__).parent
-    (folder / "aggregation.json").write_text(
-        json.dumps({"header": header, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, header)
-    (folder / "aggregation.md").write_text(text)
-    print(text)
+    write("aggregation", {"header": header, "results": results}, table(results, header))
 
 
 if __name__ == "__main__":

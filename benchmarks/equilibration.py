@@ -20,9 +20,6 @@ os.environ["NPROC"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import argparse
-import datetime
-import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.specifications.training import TrainingSpecification, unadjusted_draws
 from grokphase.tables.observables import OBSERVABLES
 from numpy.typing import NDArray
+from reporting import machine, write
 from scipy import stats
 
 ROOT = Path(__file__).parents[1]
@@ -196,9 +194,7 @@ def main() -> None:
         "# Until both starts agree",
         "",
         f"{arguments.point}, {arguments.datasets} datasets with one network of each start; "
-        f"{platform.processor() or platform.machine()}, load "
-        f"{os.getloadavg()[0]:.1f}, JAX {jax.__version__}, {datetime.date.today()}. Written by "
-        "`benchmarks/equilibration.py`.",
+        f"{machine('jax')} Written by `benchmarks/equilibration.py`.",
         "",
         *section(
             f"{specification.kernel}, sweeps: {specification.unadjusted_sweeps} in each of "
@@ -226,10 +222,7 @@ def main() -> None:
         "droplets must still cross a barrier."
     )
     results = {"draws": {"ours": ours, "langevin": langevin}, "bound": BOUND}
-    folder = Path(__file__).parent
-    (folder / "equilibration.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "equilibration.md").write_text("\n".join(text) + "\n")
-    print("\n".join(text))
+    write("equilibration", results, "\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,7 @@ to this file.
 
 import argparse
 import csv
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -25,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from reporting import machine, write
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "config.yaml", "rules", "workflow", "profiles", "envs")
@@ -116,23 +114,16 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--scale", default="paper")
     given = parser.parse_args()
+    header = (
+        f"{' '.join(given.targets)} at the scale {given.scale} on {given.cores} cores, nothing "
+        f"cached; {machine('jax', 'snakemake')}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         seconds = make(project, given.targets, given.cores, given.scale)
         rows = parts(seconds, given.cores, project / "results" / given.scale)
-    header = (
-        f"{' '.join(given.targets)} at the scale {given.scale}, nothing cached; "
-        f"{platform.processor() or platform.machine()}, {given.cores} cores; "
-        f"Python {platform.python_version()}, JAX {importlib.metadata.version('jax')}, "
-        f"Snakemake {importlib.metadata.version('snakemake')}; {datetime.date.today()}."
-    )
-    text = table(rows, seconds, given.cores, header)
-    folder = Path(__file__).parent
-    (folder / "figures.json").write_text(
-        json.dumps({"header": header, "seconds": seconds, "results": rows}, indent=1) + "\n"
-    )
-    (folder / "figures.md").write_text(text)
-    print(text)
+    found = {"header": header, "seconds": seconds, "results": rows}
+    write("figures", found, table(rows, seconds, given.cores, header))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,8 @@ os.environ["NPROC"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import argparse
-import datetime
-import json
-import platform
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,6 +31,7 @@ from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
+from reporting import machine, write
 
 NAMES = OBSERVABLES["teacher_student"]
 JUDGED = ("linear_overlap", "mean_square_overlap", "cubic_overlap", "droplet_fraction")
@@ -249,18 +246,11 @@ def main() -> None:
     compare(results, reference)
     header = (
         f"noise {arguments.noise}, cubic strength {arguments.cubic_strength}, d=150, N=700, "
-        f"n=3000, one network; {arguments.seconds:g} s per kernel on one thread, "
-        f"{platform.processor() or platform.machine()}, JAX {jax.__version__}, "
-        f"{datetime.date.today()}. Reference: {REFERENCE[0]} {REFERENCE[1]}, "
-        f"{reference['draws']} draws."
+        f"n=3000, one network; {arguments.seconds:g} s per kernel on one thread of "
+        f"{machine('jax')} Reference: {REFERENCE[0]} {REFERENCE[1]}, {reference['draws']} draws."
     )
-    folder = Path(__file__).parent
-    (folder / "kernels.json").write_text(
-        json.dumps({"header": header, "reference": reference, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, header)
-    (folder / "kernels.md").write_text(text)
-    print(text)
+    found = {"header": header, "reference": reference, "results": results}
+    write("kernels", found, table(results, header))
 
 
 if __name__ == "__main__":

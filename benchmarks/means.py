@@ -11,17 +11,13 @@ Writes means.json and means.md next to this file. A quarter of an hour on two co
 """
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import yaml
 from grokphase.aggregation import as_networks, read_shards
@@ -30,6 +26,7 @@ from grokphase.layout import Layout, range_name
 from grokphase.stein import adjusted_means
 from grokphase.tables.observables import OBSERVABLES
 from numpy.typing import NDArray
+from reporting import machine, write
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = "teacher_student"
@@ -146,16 +143,9 @@ def main() -> None:
     sampler = configs[0]["experiments"][EXPERIMENT]["sampler"]
     header = (
         f"{sampler}, beside burn_in {given.burn_in} and draws {given.draws}; eps = {STRENGTH}, "
-        f"noises {', '.join(map(str, given.noises))}. "
-        f"{platform.processor() or platform.machine()}, JAX {jax.__version__}; "
-        f"{datetime.date.today()}."
+        f"noises {', '.join(map(str, given.noises))}. {machine('jax')}"
     )
-    here = Path(__file__).parent
-    found = {"header": header, "results": results}
-    (here / "means.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = table(results, header)
-    (here / "means.md").write_text(text)
-    print(text)
+    write("means", {"header": header, "results": results}, table(results, header))
 
 
 if __name__ == "__main__":

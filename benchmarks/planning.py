@@ -10,11 +10,7 @@ planning.json and planning.md next to this file.
 """
 
 import argparse
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -26,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from reporting import machine, write
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,6 +104,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
+    header = f"{machine('snakemake')} Fastest of {given.runs} runs."
     results = []
     for noises in (max(1, given.noises // 10), given.noises):
         config = configuration(noises, given.strengths, given.shards)
@@ -121,19 +119,7 @@ def main() -> None:
             ]
         results.append(min(runs[::2], key=lambda run: run["seconds"]))
         results[-1]["bare_seconds"] = min(run["seconds"] for run in runs[1::2])
-    header = (
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-        f"Snakemake {importlib.metadata.version('snakemake')}; {datetime.date.today()}. "
-        f"Fastest of {given.runs} runs."
-    )
-    folder = Path(__file__).parent
-    (folder / "planning.json").write_text(
-        json.dumps({"header": header, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, header)
-    (folder / "planning.md").write_text(text)
-    print(text)
+    write("planning", {"header": header, "results": results}, table(results, header))
 
 
 if __name__ == "__main__":

@@ -25,10 +25,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import argparse
-import datetime
-import json
 import math
-import platform
 import subprocess
 import sys
 import time
@@ -53,6 +50,7 @@ from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
 from matplotlib.figure import Figure
 from matplotlib.pyplot import subplots
+from reporting import machine, write
 from step import paper
 
 BETAS = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0, "4": 4.0}
@@ -324,25 +322,18 @@ def main() -> None:
     jobs = measure_jobs(few)
     found: dict[str, Any] = {
         "header": (
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-            f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-            f"NumPy {np.__version__}, JAX {jax.__version__}; {arguments.seconds:g} s per size, "
-            f"{datetime.date.today()}. Hamiltonian, step {SETTINGS.step_size}, "
-            f"{SETTINGS.leapfrog_steps} leapfrog steps and {SWEEPS} sweep; noise "
-            f"{paper(1.0).noise}, one network, one thread. Fewer than {TRUSTED:.0f} effective "
-            "samples are too few to state a cost."
+            f"{machine('numpy', 'jax')} {arguments.seconds:g} s per size. Hamiltonian, step "
+            f"{SETTINGS.step_size}, {SETTINGS.leapfrog_steps} leapfrog steps and {SWEEPS} sweep; "
+            f"noise {paper(1.0).noise}, one network, one thread. Fewer than {TRUSTED:.0f} "
+            "effective samples are too few to state a cost."
         ),
         "jobs": jobs,
         "shards": measure_shards(few),
         "sizes": {beta: measure_size(beta, arguments.seconds) for beta in arguments.betas},
     }
-    folder = Path(__file__).parent
-    (folder / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = table(found)
-    (folder / "scaling.md").write_text(text)
     with mpl.rc_context(style.SETTINGS):
-        draw(found).savefig(folder / "scaling.png")
-    print(text)
+        draw(found).savefig(Path(__file__).with_suffix(".png"))
+    write("scaling", found, table(found))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,7 @@ this file.
 """
 
 import argparse
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -28,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from reporting import machine, write
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "workflow" / "cluster"))
@@ -210,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if absent := missing():
         sys.exit(f"Error: {', '.join(absent)} are not installed; see envs/slurm-debian.sh")
-    load = os.getloadavg()[0]
+    here = machine(*PACKAGES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
@@ -233,19 +230,8 @@ def main() -> None:
         "process": process,
         "runs": {f"{size.removeprefix('train=')} shards per job": grouped, "1 shard per job": one},
     }
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    header = (
-        f"{platform.processor() or platform.machine()}, {cores} of {os.cpu_count()} cores as "
-        f"two nodes of 8, load {load:.1f}; {version}, Python {platform.python_version()}, "
-        f"{packages}; {datetime.date.today()}."
-    )
-    place = Path(__file__).parent
-    (place / "slurm_shards.json").write_text(
-        json.dumps({"header": header, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, header)
-    (place / "slurm_shards.md").write_text(text)
-    print(text)
+    header = f"{here} {version}; the cores are those of two nodes of 8."
+    write("slurm_shards", {"header": header, "results": results}, table(results, header))
 
 
 if __name__ == "__main__":

@@ -18,18 +18,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import argparse
-import datetime
-import json
 import math
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from grokphase.datasets import generate_dataset
 from grokphase.models import neuron_sweep
@@ -41,6 +36,7 @@ from grokphase.sampling.ensemble import Sampler, Schedule, mapped
 from grokphase.specifications.dataset import DatasetSpecification
 from grokphase.specifications.training import PlantedStart
 from grokphase.tables.observables import OBSERVABLES
+from reporting import machine, write
 
 SIZES = {"1/8": 1 / 8, "1": 1.0, "2": 2.0}
 STEPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -327,23 +323,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     jax.config.update("jax_default_matmul_precision", "highest")
+    device = "" if ON_CPU else f"{jax.devices()[0].device_kind}; "
+    header = f"{device}{machine('numpy', 'jax', 'jaxlib')} {rounds} rounds."
     peak = peak_gigaflops()
     results = {name: measure(beta, rounds) for name, beta in SIZES.items()}
-    device = platform.processor() or platform.machine()
-    header = (
-        f"{device if ON_CPU else jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, JAX {jax.__version__}, jaxlib {jaxlib.__version__}; "
-        f"{rounds} rounds, {datetime.date.today()}."
-    )
-    folder = Path(__file__).parent
-    name = "step" if ON_CPU else "step_gpu"
-    (folder / f"{name}.json").write_text(
-        json.dumps({"header": header, "peak_gigaflops": peak, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, peak, header)
-    (folder / f"{name}.md").write_text(text)
-    print(text)
+    found = {"header": header, "peak_gigaflops": peak, "results": results}
+    write("step" if ON_CPU else "step_gpu", found, table(results, peak, header))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,14 @@ theory_grid.md next to this file.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from grokphase.parameters import TeacherStudent
 from grokphase.theory import teacher_student as theory
 from grokphase.theory.phases import observables
+from reporting import machine, write
 
 PAPER = TeacherStudent(
     input_dim=150,
@@ -108,24 +104,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--sample", type=int, default=200)
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]
+    header = (
+        f"{machine('numpy')} The paper's network, noise {NOISE[0]} to {NOISE[1]}, cubic "
+        f"strength {CUBIC_STRENGTH[0]} to {CUBIC_STRENGTH[1]}."
+    )
     results = {
         closure: measure(closure, arguments.size, arguments.sample)
         for closure in ("quadrature", "gaussian_mixture")
     }
-    header = (
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"load {load:.1f}; Python {platform.python_version()}, NumPy {np.__version__}; "
-        f"{datetime.date.today()}. The paper's network, noise {NOISE[0]} to {NOISE[1]}, cubic "
-        f"strength {CUBIC_STRENGTH[0]} to {CUBIC_STRENGTH[1]}."
-    )
-    folder = Path(__file__).parent
-    (folder / "theory_grid.json").write_text(
-        json.dumps({"header": header, "results": results}, indent=1) + "\n"
-    )
-    text = table(results, header)
-    (folder / "theory_grid.md").write_text(text)
-    print(text)
+    write("theory_grid", {"header": header, "results": results}, table(results, header))
 
 
 if __name__ == "__main__":

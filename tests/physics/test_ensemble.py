@@ -664,7 +664,7 @@ def sampler_in_windows(stuck_at, stuck_beyond, purpose):
             stuck = (data.noise == stuck_at) & (position[0] > stuck_beyond)
             return state._replace(position=position), Info(1.0 - stuck, jnp.zeros(()))
 
-        return Kernel(lambda x: State(x, jnp.zeros(()), jnp.zeros(())), step)
+        return Kernel(lambda x: State(x, jnp.zeros(()), x), step)
 
     def compute(key, position, data):
         return jnp.stack([data.noise, position[0], jax.random.uniform(key)])
