@@ -1,7 +1,6 @@
 """Benchmarks that make tables of their own make them as the pipeline does now; nothing is timed."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ import pytest
 @pytest.fixture
 def aggregation(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    for name in ("aggregation", "reporting"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("aggregation")
 
 
