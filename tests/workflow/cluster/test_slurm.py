@@ -72,9 +72,9 @@ def time_limit(slurm, new_project, tmp_path_factory):
     project.grokphase("dataset", "--experiment", "teacher_student", "--dataset", 0)
     command = " ".join([sys.executable, "-m", *TRAIN, "--checkpoint-seconds", "0"])
     environment = slurm.environment | {"PYTHONPATH": str(project.folder / "workflow")}
-    arguments = ("--parsable", "--time=1", "--mem=600", f"--output={project.folder}/limit.log")
+    arguments = ("--parsable", "--partition=punctual", "--time=1", "--mem=600")
     done = subprocess.run(
-        ["sbatch", *arguments, f"--chdir={project.folder}",
+        ["sbatch", *arguments, f"--output={project.folder}/limit.log", f"--chdir={project.folder}",
          f"--wrap=srun sh -c 'echo $$ > process; exec {command}'"],
         env=environment,
         capture_output=True,
@@ -102,6 +102,7 @@ def test_quick_figures_are_those_of_this_machine(slurm, time_limit, shipped, req
     """
     before = len(slurm.sbatch_calls())
     process = start(slurm, shipped, "fig2", "modular_generalisation", "--config", "scale=quick")
+    request.addfinalizer(process.kill)
     wanted = request.getfixturevalue("quick_once").files()
     output, _ = process.communicate()
     assert process.returncode == 0, output + job_logs(shipped)
@@ -110,7 +111,7 @@ def test_quick_figures_are_those_of_this_machine(slurm, time_limit, shipped, req
     assert figures <= found.keys() <= wanted.keys()
     assert [name for name in found if found[name] != wanted[name]] == []
     calls = slurm.sbatch_calls()[before:]
-    assert len(calls) == 2, calls
+    assert len(calls) == 2, output + job_logs(shipped)
     [training] = [call for call in calls if "train:" in call]
     trained = [name for name in found if "/shards/" in name]
     assert training.count("'train:experiment") == len(trained) > 4
