@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from grokphase.config import load_config
-from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.specifications.aggregation import AggregationSpecification, Histogram
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
@@ -93,7 +93,6 @@ def measure(draws: int, folder: Path) -> dict[str, Any]:
         control_variates=True,
         stein_variates=True,
         histogram=Histogram(),
-        convergence=Convergence(),
     )
     done = subprocess.run(
         [

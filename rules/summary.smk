@@ -1,7 +1,7 @@
 rule summary:
     input:
         lambda w: [
-            LAYOUT.aggregate(w.experiment, point, "diagnostics")
+            LAYOUT.aggregate(w.experiment, point, "chains")
             for point in CONFIG.experiments[w.experiment].points()
         ],
     output:
@@ -26,5 +26,5 @@ rule summary:
         code=code_digest("grokphase.summary"),
     shell:
         "python -m grokphase summary --specification {params.specification:q}"
-        " --diagnostics '{input}' --table {output.table:q} --page {output.page:q}"
+        " --chains '{input}' --table {output.table:q} --page {output.page:q}"
         " > {log:q} 2>&1"

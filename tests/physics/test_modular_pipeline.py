@@ -16,7 +16,7 @@ from grokphase.layout import AGGREGATES
 from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.checkpoint import Checkpoint
-from grokphase.specifications.aggregation import AggregationSpecification, Convergence
+from grokphase.specifications.aggregation import AggregationSpecification
 from grokphase.specifications.dataset import PairOrderSpecification
 from grokphase.specifications.theory import ModularTheory, ModularTheorySpecification
 from grokphase.specifications.training import (
@@ -211,7 +211,6 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
         subsets=2,
         control_variates=True,
         stein_variates=True,
-        convergence=Convergence(),
     )
     files = {name: tmp_path / name for name in AGGREGATES["modular_addition"]}
     modular_aggregation.aggregate(wanted, shard_files, *files.values())
@@ -337,7 +336,6 @@ def as_aggregated(**changes):
         "subsets": 2,
         "control_variates": True,
         "stein_variates": True,
-        "convergence": Convergence(),
     }
     return AggregationSpecification(**values | changes)
 

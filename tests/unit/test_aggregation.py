@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from grokphase import aggregation
+from grokphase import convergence
 from grokphase.aggregation import (
     Action,
     Networks,
@@ -14,19 +14,21 @@ from grokphase.aggregation import (
     action_of_datasets,
     aggregate,
     as_networks,
-    diagnostics,
+    chains,
     expected_counts,
     histogram,
     outputs,
     rebin,
 )
 from grokphase.config import load_config
+from grokphase.convergence import judge
 from grokphase.errors import GrokphaseError
 from grokphase.models.umbrella_cost import PROFILE_NODES
 from grokphase.overlap_density import overlap_density
 from grokphase.sampling.chains import summarise
 from grokphase.sampling.diagnostics import Diagnostics
-from grokphase.specifications.aggregation import AggregationSpecification, Convergence, Histogram
+from grokphase.specifications.aggregation import AggregationSpecification, Histogram
+from grokphase.specifications.convergence import Convergence
 from grokphase.specifications.training import Umbrella
 from grokphase.storage import iterate_rows, read_table, write_table
 from grokphase.tables import aggregates, shards
@@ -61,9 +63,14 @@ def specification(**changes):
         "control_variates": True,
         "stein_variates": True,
         "histogram": Histogram(),
-        "convergence": Convergence(),
     }
     return AggregationSpecification(**values | changes)
+
+
+def judged(networks, wanted=None):
+    """The row of diagnostics of networks."""
+    table = chains(networks, wanted or specification())
+    return judge(table, "noise~0.18", Convergence()).to_pylist()[0]
 
 
 def columns(table):
@@ -398,12 +405,12 @@ def test_starts_that_differ_once_they_are_adjusted_are_not_converged(gap):
     """The gap is far below the spread of a network's plain mean, 0.14, and six of its errors."""
     schema = aggregates.diagnostics(("o0",))
     assert "adjusted_start_difference_o0" in schema.names
-    [row] = diagnostics(nearly_explained(gap), specification(), ("o0",)).to_pylist()
+    row = judged(nearly_explained(gap))
     problem = "the starts of o0, adjusted for Stein variates, differ by"
     assert (problem in row["problems"]) == (not row["converged"]) == (gap > 0)
     assert (abs(row["adjusted_start_difference_o0"]) > 4) == (gap > 0)
     plain = specification(stein_variates=False)
-    [row] = diagnostics(nearly_explained(gap), plain, ("o0",)).to_pylist()
+    row = judged(nearly_explained(gap), plain)
     assert row["converged"]
     assert math.isnan(row["adjusted_start_difference_o0"])
 
@@ -412,10 +419,10 @@ def test_a_kernel_that_hardly_moves_has_not_converged():
     """Networks that stay where they are agree as well as any, if both starts leave them there."""
     networks = synthetic(repeats=1)
     slow = networks._replace(acceptance=np.full(40, 0.05))
-    [row] = diagnostics(slow, specification(), ("o0",)).to_pylist()
+    row = judged(slow)
     assert not row["converged"]
     assert row["problems"] == "0.050 of the proposals are accepted < 0.1"
-    assert diagnostics(networks, specification(), ("o0",)).to_pylist()[0]["converged"]
+    assert judged(networks)["converged"]
 
 
 def test_control_variates_can_be_switched_off():
@@ -541,7 +548,7 @@ def write_shard(path, datasets, shift=0.0, seed=0, length=60, point="noise~0.18"
     return path
 
 
-NAMES = ("histogram", "outputs", "diagnostics")
+NAMES = ("histogram", "outputs", "chains")
 
 
 def run(tmp_path, files):
@@ -550,23 +557,23 @@ def run(tmp_path, files):
     return (
         read_table(tmp_path / "histogram", aggregates.HISTOGRAM),
         read_table(tmp_path / "outputs", aggregates.OUTPUTS),
-        read_table(tmp_path / "diagnostics", aggregates.diagnostics(OBSERVED)).to_pylist()[0],
+        judge(read_table(tmp_path / "chains", aggregates.CHAINS), spec.point, Convergence()),
     )
 
 
-def test_shards_are_combined_in_any_order(tmp_path, caplog):
+def test_shards_are_combined_in_any_order(tmp_path):
     files = [write_shard(tmp_path / "a", [0, 1]), write_shard(tmp_path / "b", [2, 3], seed=1)]
-    table, averages, row = run(tmp_path, files)
+    table, averages, diagnostics = run(tmp_path, files)
     written = [(tmp_path / name).read_bytes() for name in NAMES]
     run(tmp_path, files[::-1])
     assert [(tmp_path / name).read_bytes() for name in NAMES] == written
     assert sum(table["count"].to_pylist()) == 8 * 600
     assert averages["observable"].to_pylist() == list(OBSERVED)
     assert averages["mean"].to_pylist() == pytest.approx([15] * len(OBSERVED), abs=1)
+    [row] = diagnostics.to_pylist()
     assert (row["networks"], row["draws"], row["acceptance"]) == (8, 60, 0.75)
     assert row["converged"]
     assert row["problems"] == ""
-    assert "NOT CONVERGED" not in caplog.text
 
 
 def test_expected_counts_of_sweeps_that_reject_are_not_used(caplog):
@@ -593,12 +600,12 @@ def test_expected_counts_of_sweeps_that_reject_are_not_used(caplog):
     assert "accept only 0.90 of their proposals" in caplog.text
 
 
-def test_starts_that_disagree_are_reported(tmp_path, caplog):
+def test_starts_that_disagree_have_not_converged(tmp_path):
     files = [write_shard(tmp_path / "a", range(4), shift=3.0)]
-    row = run(tmp_path, files)[2]
+    [row] = run(tmp_path, files)[2].to_pylist()
+    assert row["point"] == "noise~0.18"
     assert not row["converged"]
     assert "nested R-hat of cubic_overlap" in row["problems"]
-    assert "noise~0.18 is NOT CONVERGED" in caplog.text
 
 
 def problems(draws, starts):
@@ -615,7 +622,7 @@ def problems(draws, starts):
         np.zeros((len(names), 0)),
         no_stein_variates(len(names)),
     )
-    return diagnostics(networks, specification(), OBSERVED).to_pylist()[0]["problems"]
+    return judged(networks)["problems"]
 
 
 @pytest.mark.parametrize("draws", [8, 40])
@@ -783,7 +790,7 @@ def test_starts_and_halves_that_differ_in_either_direction_are_not_converged(sig
     assert problems(noise, both) == ""
     assert "nested R-hat of cubic_overlap" in problems(noise + sign * 3.0 * planted, both)
     assert "cubic_overlap drifts" in problems(noise + sign * np.linspace(-1, 1, 60), both)
-    [row] = diagnostics(nearly_explained(sign * 0.02), specification(), ("o0",)).to_pylist()
+    row = judged(nearly_explained(sign * 0.02))
     assert "the starts of o0, adjusted for Stein variates, differ by" in row["problems"]
     assert row["adjusted_start_difference_o0"] * sign > 4
 
@@ -822,8 +829,8 @@ NAN = float("nan")
 )
 def test_every_bound_is_kept_on_either_side(monkeypatch, changes, problem):
     """Of 40 networks of fifty draws, each of which is to be worth two."""
-    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(**changes))
-    [row] = diagnostics(synthetic(repeats=1), specification(), ("o0",)).to_pylist()
+    monkeypatch.setattr(convergence, "diagnose", lambda *_: GOOD._replace(**changes))
+    row = judged(synthetic(repeats=1))
     assert row["problems"].startswith(problem) or problem in row["problems"]
     assert row["converged"] == (not row["problems"]) == (problem == "")
 
@@ -833,12 +840,12 @@ def test_every_bound_is_kept_on_either_side(monkeypatch, changes, problem):
 )
 def test_effective_draws_that_are_asked_for(monkeypatch, draws, networks, ess, bound):
     """Fifty; of ten draws and more two of every network, if that is more."""
-    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(ess_bulk=ess))
+    monkeypatch.setattr(convergence, "diagnose", lambda *_: GOOD._replace(ess_bulk=ess))
     of = synthetic(repeats=1, datasets=networks // 2, draws=draws)
-    [row] = diagnostics(of, specification(), ("o0",)).to_pylist()
+    row = judged(of)
     assert row["problems"] == f"bulk ESS of o0 is {ess}.0 < {bound}"
-    monkeypatch.setattr(aggregation, "diagnose", lambda *_: GOOD._replace(ess_bulk=bound))
-    assert diagnostics(of, specification(), ("o0",)).to_pylist()[0]["converged"]
+    monkeypatch.setattr(convergence, "diagnose", lambda *_: GOOD._replace(ess_bulk=bound))
+    assert judged(of)["converged"]
 
 
 def test_the_spread_between_datasets_is_that_of_the_raw_values():
@@ -854,7 +861,7 @@ def test_the_spread_between_datasets_is_that_of_the_raw_values():
 def test_acceptances_are_those_of_all_networks():
     half = np.repeat([0.2, 0.6], 20)
     networks = synthetic(repeats=1)._replace(acceptance=half, sweep_acceptance=half + 0.3)
-    [row] = diagnostics(networks, specification(), ("o0",)).to_pylist()
+    row = judged(networks)
     assert (row["acceptance"], row["sweep_acceptance"]) == pytest.approx((0.4, 0.7))
 
 

@@ -16,4 +16,4 @@ def test_the_shards_of_the_benchmark_are_aggregated(aggregation, tmp_path):
     found = aggregation.measure(20, tmp_path)
     assert found["neurons_per_network"] == 20 * aggregation.WIDTH
     assert found["peak_mib"] > 50
-    assert {path.stem for path in tmp_path.glob("*.parquet")} >= {"histogram", "diagnostics"}
+    assert {path.stem for path in tmp_path.glob("*.parquet")} >= {"histogram", "chains"}

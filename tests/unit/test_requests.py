@@ -196,6 +196,20 @@ def test_what_jobs_write_grows_with_what_they_hold():
     assert estimation.needs({"rule": "all"}, whole) is None
 
 
+def test_figures_and_summaries_judge_their_points():
+    """Seven points of figure 1, all 32 of figure 2 and of the experiment, none of figure 3."""
+
+    def seconds(rule, **of):
+        return estimation.needs({"rule": rule} | of, config()).needs.seconds
+
+    fig1, fig2, fig3 = (seconds("figure", figure=name) for name in ("fig1", "fig2", "fig3"))
+    assert fig3 == resources.SECONDS["figure"]
+    assert fig1 - fig3 == pytest.approx(resources.JUDGING_START, rel=0.5)
+    assert fig2 - fig1 == pytest.approx(25 * resources.SECONDS_PER_POINT_JUDGED)
+    summary = seconds("summary", experiment="teacher_student")
+    assert summary - resources.SECONDS["summary"] == pytest.approx(fig2 - fig3)
+
+
 # --- totals ---------------------------------------------------------------------------------------
 
 

@@ -1,15 +1,18 @@
 """The summary stage: the worst diagnostics of every point on one page."""
 
 import math
+from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from grokphase.errors import GrokphaseError
-from grokphase.specifications.aggregation import FEWEST_DRAWS_OF_A_CHAIN
+from grokphase.sampling.chains import summarise as summarise_chains
+from grokphase.specifications.convergence import FEWEST_DRAWS_OF_A_CHAIN, Convergence
 from grokphase.specifications.summary import SummarySpecification
 from grokphase.storage import read_table, write_table
 from grokphase.summary import summarise
-from grokphase.tables.aggregates import diagnostics
+from grokphase.tables.aggregates import CHAINS, diagnostics
 from grokphase.tables.observables import OBSERVABLES
 
 NAMES = OBSERVABLES["teacher_student"]
@@ -38,13 +41,24 @@ def row(point, draws=100, converged=True, **changes):
 
 
 def summary(folder, rows, points=None):
-    """Lines of the page of these points."""
+    """Lines of the page of these points, judged as these rows say."""
+    judged = {one["point"]: pa.Table.from_pylist([one], schema=SCHEMA) for one in rows}
+    with mock.patch("grokphase.summary.judge", lambda chains, point, bounds: judged[point]):
+        tables = {point: CHAINS.empty_table() for point in judged}
+        return page(folder, tables, points or list(tables))
+
+
+def page(folder, chains, points, **bounds):
+    """Lines of the page of these points with these chains."""
     files = []
-    for number, one in enumerate(rows):
+    for number, (point, table) in enumerate(chains.items()):
         files.append(folder / f"{number}.parquet")
-        write_table(files[-1], pa.Table.from_pylist([one], schema=SCHEMA), {})
+        write_table(files[-1], table, {"point": point})
     specification = SummarySpecification(
-        experiment="e", model="teacher_student", points=points or [one["point"] for one in rows]
+        experiment="e",
+        model="teacher_student",
+        points=points,
+        convergence=Convergence(**bounds),
     )
     summarise(specification, files, folder / "all.parquet", folder / "page.md")
     return (folder / "page.md").read_text().splitlines()
@@ -109,3 +123,35 @@ def test_points_in_another_order_are_refused(tmp_path):
     with pytest.raises(GrokphaseError, match=r"0\.parquet is of a, not of b"):
         summary(tmp_path, [row("a"), row("b")], points=["b", "a"])
     assert not (tmp_path / "page.md").exists()
+
+
+def independent_draws(networks, draws):
+    """Chains of all observables of a dataset, half of whose networks have planted starts."""
+    one = summarise_chains(np.random.default_rng(7).standard_normal((networks, draws)))
+    columns = {
+        "dataset": [0] * networks,
+        "start": ["prior", "planted"] * (networks // 2),
+        "acceptance": [0.9] * networks,
+        "sweep_acceptance": [math.nan] * networks,
+        "draws": [one.draws] * networks,
+        "batch": [one.batch] * networks,
+        "adjusted_mean": one.mean,
+        **{name: list(getattr(one, name)) for name in one._fields[2:]},
+    }
+    of_each = [{**columns, "observable": [name] * networks} for name in NAMES]
+    return pa.concat_tables([pa.Table.from_pydict(x, schema=CHAINS) for x in of_each])
+
+
+def test_points_are_judged_by_the_bounds_of_the_configuration(tmp_path):
+    """Four chains of a hundred independent draws are worth some four hundred."""
+    chains = {"a": independent_draws(4, 100), "b": independent_draws(4, 100)}
+    assert "2 of 2 points converged. Worst over the observables:" in page(
+        tmp_path, chains, ["a", "b"]
+    )
+    [*_, found] = page(tmp_path, chains, ["a", "b"], ess=600)
+    assert "ESS of linear_overlap is" in found
+    assert "< 600" in found
+    [row, _] = read_table(tmp_path / "all.parquet", SCHEMA).to_pylist()
+    assert (row["networks"], row["draws"]) == (4, 100)
+    assert 250 < row["ess_bulk_linear_overlap"] < 600
+    assert not row["converged"]

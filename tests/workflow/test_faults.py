@@ -77,12 +77,12 @@ def test_a_damaged_shard_costs_its_point_nothing_once_deleted(finished):
 
 
 def test_tables_of_another_point_are_refused(finished):
-    for name in ("histogram", "outputs", "diagnostics"):
+    for name in ("histogram", "outputs", "chains"):
         shutil.copy(finished.path(f"{OTHER}/{name}.parquet"), finished.path(POINT))
     figure = finished.grokphase("figure", "--figure", "fig1")
     figure.check_failure(f"{POINT}/histogram.parquet is not the table of {POINT}", "delete it")
     summary = finished.grokphase("summary", "--experiment", "teacher_student")
-    summary.check_failure(f"{POINT}/diagnostics.parquet is of {OTHER}, not of {POINT}")
+    summary.check_failure(f"{POINT}/chains.parquet is of {OTHER}, not of {POINT}")
 
 
 def test_theory_and_baselines_of_other_settings_are_refused(finished):
@@ -113,9 +113,11 @@ def test_results_copied_without_their_record_are_compared(finished):
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     message = ("tables under results/paper were made with other settings", ".snakemake")
     finished.snakemake().check_failure(*message)
-    # Aggregates are made with more than shards are.
-    finished.configure({f"{EXPERIMENT}.convergence": {"ess": 5}})
+    # Aggregates are made with more than shards are, and summaries with bounds.
+    finished.configure({f"{EXPERIMENT}.histogram": {"bins": 41}})
     finished.snakemake().check_failure(*message, "histogram.parquet")
+    finished.configure({f"{EXPERIMENT}.convergence": {"ess": 5}})
+    finished.snakemake().check_failure(*message, "diagnostics.parquet")
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     # Once another run has left a record, and for theory alone.
     (record / "metadata").mkdir(parents=True)

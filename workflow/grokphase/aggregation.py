@@ -1,4 +1,4 @@
-"""The aggregation stage: shards of one point to its histogram, outputs and diagnostics."""
+"""The aggregation stage: shards of one point to its histogram, outputs and chains."""
 
 import logging
 import math
@@ -15,16 +15,9 @@ from grokphase.models.umbrella_cost import overlap_deviation, profile_overlaps
 from grokphase.overlap_density import OverlapDensity, overlap_density
 from grokphase.parameters import TeacherStudent
 from grokphase.sampling.chains import Chains, summarise
-from grokphase.sampling.diagnostics import Diagnostics, diagnose, start_difference
-from grokphase.specifications.aggregation import (
-    FEWEST_DRAWS,
-    FEWEST_DRAWS_OF_A_CHAIN,
-    AggregationSpecification,
-    Convergence,
-    Histogram,
-)
+from grokphase.specifications.aggregation import AggregationSpecification, Histogram
 from grokphase.stein import adjusted_means
-from grokphase.storage import iterate_rows, provenance, read_table, write_table
+from grokphase.storage import iterate_rows, matrix, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
 from grokphase.tables.observables import OBSERVABLES
 from grokphase.tables.stein_moments import SteinMoments
@@ -35,10 +28,6 @@ LOWEST_SWEEP_ACCEPTANCE = 0.95
 LEAST_SHARE_OF_NETWORKS = 0.75
 """Share of the networks, as an effective number, that expected counts must rest on where there are
 profiles."""
-
-EFFECTIVE_DRAWS_OF_A_CHAIN = 2.0
-"""Effective draws that every network of a long chain has to contribute on average, whatever the
-bound: with one each nobody knows whether any of them has moved."""
 
 DATASETS_PER_COLUMN = 2.5
 """Datasets from which on control variates are used, per coefficient that is fitted."""
@@ -85,14 +74,13 @@ def aggregate(
     shard_files: list[Path],
     histogram_file: Path,
     outputs_file: Path,
-    diagnostics_file: Path,
+    chains_file: Path,
 ) -> None:
     """Combine the shards of one point.
 
     Raises GrokphaseError for a shard that is damaged, or if the shards do not hold exactly the
-    networks of the specification. A point that is not converged is named in the log.
+    networks of the specification.
     """
-    observables = OBSERVABLES[specification.model]
     assert specification.histogram is not None
     read = read_shards(specification, shard_files)
     networks = as_networks(read, specification.model)
@@ -109,9 +97,7 @@ def aggregate(
         settings,
     )
     write_table(outputs_file, outputs(networks, specification), settings)
-    table = diagnostics(networks, specification, observables)
-    report(table)
-    write_table(diagnostics_file, table, settings)
+    write_table(chains_file, chains(networks, specification), settings)
 
 
 def expected_counts(networks: Networks) -> NDArray[np.float64]:
@@ -130,13 +116,6 @@ def expected_counts(networks: Networks) -> NDArray[np.float64]:
         )
         return networks.expected_counts[:, :0]
     return (networks.expected_counts + networks.expected_counts[:, ::-1]) / 2
-
-
-def report(diagnostics: pa.Table) -> None:
-    """Name a point that is not converged in the log."""
-    row = diagnostics.to_pylist()[0]
-    if not row["converged"]:
-        _log.warning(f"{row['point']} is NOT CONVERGED: {row['problems']}")
 
 
 def read_shards(specification: AggregationSpecification, files: list[Path]) -> Shards:
@@ -208,13 +187,6 @@ def as_networks(read: Shards, model: str) -> Networks:
             matrix(read.table, "stein_means"), matrix(read.table, "stein_covariances")
         ),
     )
-
-
-def matrix(table: pa.Table, column: str) -> NDArray[Any]:
-    """A list column of equal lengths as an array [rows, length]."""
-    values = table[column].combine_chunks()
-    flat = values.flatten().to_numpy()
-    return flat.reshape(len(values), len(flat) // len(values))
 
 
 def subsets_of(
@@ -459,75 +431,26 @@ def _group_means(values: NDArray[np.float64], groups: NDArray[np.int_]) -> NDArr
     return np.array([values[groups == group].mean() for group in np.unique(groups)])
 
 
-def diagnostics(
-    networks: Networks, specification: AggregationSpecification, observables: tuple[str, ...]
-) -> pa.Table:
-    """The diagnostics row of one point, with its verdict."""
-    found = {
-        name: diagnose(networks.draws[name], networks.dataset, networks.start)
-        for name in observables
-    }
-    means, adjusted = _means(networks), _adjusted_means(networks, specification)
-    if (adjusted != means).any():
-        starts = np.array(networks.start)
-        for name, of_one in zip(networks.draws, adjusted.T, strict=True):
-            found[name] = found[name]._replace(
-                adjusted_start_difference=start_difference(of_one, networks.dataset, starts)
-            )
-    first = next(iter(networks.draws.values()))
-    bounds = specification.convergence
-    if first.draws >= FEWEST_DRAWS_OF_A_CHAIN:
-        least = EFFECTIVE_DRAWS_OF_A_CHAIN * len(first.mean)
-        bounds = bounds.model_copy(update={"ess": max(bounds.ess, least)})
-    failures = [failure for name, one in found.items() for failure in _failures(name, one, bounds)]
-    acceptance = networks.acceptance.mean()
-    if acceptance < specification.convergence.acceptance:
-        failures.append(
-            f"{acceptance:.3f} of the proposals are accepted < "
-            f"{specification.convergence.acceptance:g}"
-        )
-    if len(first.mean) < 2 or first.draws < FEWEST_DRAWS:
-        failures = [f"it takes 2 networks and {FEWEST_DRAWS} draws of each to judge"]
-    row: dict[str, Any] = {
-        "point": specification.point,
-        "networks": len(first.mean),
-        "draws": first.draws,
-        "acceptance": acceptance,
-        "sweep_acceptance": networks.sweep_acceptance.mean(),
-        "problems": "; ".join(failures),
-        "converged": not failures,
-    }
-    for name, one in found.items():
-        row |= {f"{diagnostic}_{name}": value for diagnostic, value in one._asdict().items()}
-    return pa.Table.from_pylist([row], schema=aggregates.diagnostics(observables))
-
-
-def _failures(name: str, one: Diagnostics, bounds: Convergence) -> list[str]:
-    """What is out of bounds; a diagnostic that cannot be computed is out of bounds too."""
-    failures = []
-    by_chance = abs(one.start_difference) <= bounds.start_difference
-    if not one.nested_rhat <= bounds.nested_rhat and not by_chance:
-        text = f"nested R-hat of {name} is {one.nested_rhat:.3f} > {bounds.nested_rhat}"
-        if math.isfinite(one.start_difference):
-            text += f", its starts differ by {one.start_difference:.1f} standard errors"
-        failures.append(text)
-    if abs(one.adjusted_start_difference) > bounds.adjusted_start_difference:
-        failures.append(
-            f"the starts of {name}, adjusted for Stein variates, differ by "
-            f"{one.adjusted_start_difference:.1f} standard errors"
-        )
-    if math.isnan(one.drift):
-        failures.append(f"a drift of {name} cannot be seen with one network of each start")
-    elif abs(one.drift) > bounds.drift:
-        difference = (
-            f"by {one.drift:.1f} standard errors"
-            if math.isfinite(one.drift)
-            else "equally in every network"
-        )
-        failures.append(
-            f"{name} drifts: the second half of its draws differs from the first {difference}"
-        )
-    for label, value in (("bulk", one.ess_bulk), ("tail", one.ess_tail)):
-        if not value >= bounds.ess:
-            failures.append(f"{label} ESS of {name} is {value:.1f} < {bounds.ess:g}")
-    return failures
+def chains(networks: Networks, specification: AggregationSpecification) -> pa.Table:
+    """The chains of every observable, from which grokphase.convergence judges the point."""
+    adjusted = _adjusted_means(networks, specification)
+    parts = []
+    for (name, one), adjusted_mean in zip(networks.draws.items(), adjusted.T, strict=True):
+        count = len(one.mean)
+        columns = {
+            "observable": [name] * count,
+            "dataset": networks.dataset,
+            "start": networks.start,
+            "acceptance": networks.acceptance,
+            "sweep_acceptance": networks.sweep_acceptance,
+            "draws": [one.draws] * count,
+            "batch": [one.batch] * count,
+            "mean": one.mean,
+            "adjusted_mean": adjusted_mean,
+            "variance": one.variance,
+            "half_means": list(one.half_means),
+            "thinned": list(one.thinned),
+            "batch_means": list(one.batch_means),
+        }
+        parts.append(pa.Table.from_pydict(columns, schema=aggregates.CHAINS))
+    return pa.concat_tables(parts)

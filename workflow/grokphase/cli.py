@@ -292,7 +292,7 @@ def aggregate(
     output_folder: Path | None,
     checkpoints: Path | None,
 ) -> None:
-    """Combine the shards of one point into its tables: histogram, outputs, diagnostics, ...
+    """Combine the shards of one point into its tables: histogram, outputs, chains, ...
 
     The states of their finished training jobs are then deleted.
     """
@@ -329,7 +329,7 @@ def aggregate(
 
 @cli.command()
 @_selection("experiment")
-@click.option("--diagnostics", help="Space-separated diagnostics of the points.")
+@click.option("--chains", help="Space-separated chains of the points.")
 @click.option("--table", type=PATH, help="Table to write (.parquet).")
 @click.option("--page", type=PATH, help="Page to write (.md).")
 def summary(
@@ -337,11 +337,11 @@ def summary(
     scale: str | None,
     experiment: str | None,
     specification: str | None,
-    diagnostics: str | None,
+    chains: str | None,
     table: Path | None,
     page: Path | None,
 ) -> None:
-    """Collect the convergence diagnostics of all points of an experiment."""
+    """Judge the convergence of all points of an experiment."""
     from grokphase.summary import summarise
 
     if specification is None:
@@ -353,15 +353,14 @@ def summary(
     else:
         wanted = _parse(SummarySpecification, specification)
     layout = Layout(scale)
-    if diagnostics is None:
+    if chains is None:
         files = [
-            Path(layout.aggregate(wanted.experiment, point, "diagnostics"))
-            for point in wanted.points
+            Path(layout.aggregate(wanted.experiment, point, "chains")) for point in wanted.points
         ]
     else:
-        files = [Path(name) for name in diagnostics.split()]
+        files = [Path(name) for name in chains.split()]
     if not files:
-        raise GrokphaseError("--diagnostics names no file")
+        raise GrokphaseError("--chains names no file")
     summarise(
         wanted,
         files,

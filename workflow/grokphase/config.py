@@ -24,11 +24,8 @@ from grokphase.errors import GrokphaseError
 from grokphase.layout import DEFAULT_SCALE
 from grokphase.parameters import is_prime
 from grokphase.sampling import kernels
-from grokphase.specifications.aggregation import (
-    FEWEST_DRAWS,
-    FEWEST_DRAWS_OF_A_CHAIN,
-    AggregationSpecification,
-)
+from grokphase.specifications.aggregation import AggregationSpecification
+from grokphase.specifications.convergence import FEWEST_DRAWS, FEWEST_DRAWS_OF_A_CHAIN
 from grokphase.specifications.dataset import (
     AnyDatasetSpecification,
     DatasetSpecification,
@@ -180,14 +177,16 @@ class Config(BaseModel):
             # Their average is zero over the posterior, which other kernels do not sample.
             stein_variates=one.control_variates and kernels.settings(training.kernel).exact,
             histogram=one.histogram if isinstance(one, TeacherStudentExperiment) else None,
-            convergence=one.convergence,
         )
 
     def summary(self, experiment: str) -> SummarySpecification:
         """Specification of the summary of an experiment."""
         one = self._trained(experiment)
         return SummarySpecification(
-            experiment=experiment, model=one.model, points=tuple(one.points())
+            experiment=experiment,
+            model=one.model,
+            points=tuple(one.points()),
+            convergence=one.convergence,
         )
 
     def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
@@ -238,6 +237,7 @@ class Config(BaseModel):
             ),
             points=one.points(figure.select) if one.trains else {},
             lines=one.lines(figure.select),
+            convergence=one.convergence,
             baseline_datasets=figure.baseline,
         )
 

@@ -13,6 +13,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
+import pyarrow as pa
 
 from grokphase.errors import GrokphaseError
 from grokphase.figures import style
@@ -32,7 +33,8 @@ class Tables(NamedTuple):
     """What figures of the teacher-student model are drawn from; every table has noise and
     cubic_strength.
 
-    histogram, outputs, diagnostics : sampled networks (schemas in grokphase.tables.aggregates).
+    histogram, outputs, diagnostics : sampled networks (schemas in grokphase.tables.aggregates), the
+        last from their chains.
     branches, densities, transitions, baseline : theory (schemas in grokphase.tables.theory).
     """
 
@@ -109,11 +111,10 @@ def draw(specification: FigureSpecification, results: Path, outputs: list[Path])
 def _read(specification: FigureSpecification, results: Path) -> Tables | ModularTables:
     points, lines = specification.points, specification.lines
     labels = LABELS[specification.model]
-    diagnostics = aggregates.diagnostics(OBSERVABLES[specification.model])
 
     def joined(places: dict[str, Parameters], folder: Path, table: str, schema: Any) -> Any:
         parts = [
-            _labelled(name, folder / name / f"{table}.parquet", schema, at, labels)
+            _labelled(_of_place(name, folder / name / f"{table}.parquet", schema, at), at, labels)
             for name, at in places.items()
         ]
         return pd.concat(parts or [schema.empty_table().to_pandas()], ignore_index=True)
@@ -136,7 +137,7 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
             of_points("starts", modular_aggregates.STARTS),
             of_points("neurons", modular_aggregates.NEURONS),
             of_points("eigenvalues", modular_aggregates.EIGENVALUES),
-            of_points("diagnostics", diagnostics),
+            _diagnostics(specification, results),
             of_lines("branches", modular_theory.BRANCHES),
             selected(of_lines("landscapes", modular_theory.LANDSCAPES)),
             selected(of_lines("densities", modular_theory.DENSITIES)),
@@ -154,7 +155,7 @@ def _read(specification: FigureSpecification, results: Path) -> Tables | Modular
     return Tables(
         of_points("histogram", aggregates.HISTOGRAM),
         of_points("outputs", aggregates.OUTPUTS),
-        of_points("diagnostics", diagnostics),
+        _diagnostics(specification, results),
         of_lines("branches", theory.BRANCHES),
         selected(of_lines("densities", theory.DENSITIES)),
         of_lines("transitions", theory.TRANSITIONS),
@@ -176,19 +177,40 @@ def _check_parameters(
         raise GrokphaseError(f"{path} was made with {', '.join(other)}; {AGAIN}")
 
 
-def _labelled(
-    place: str, path: Path, schema: object, parameters: Parameters, labels: tuple[str, ...]
-) -> pd.DataFrame:
-    """The table of a point or line with the parameters it belongs to, where it lacks them."""
-    table = read_table(path, schema).to_pandas()
+def _diagnostics(specification: FigureSpecification, results: Path) -> pd.DataFrame:
+    """Diagnostics of every point, with its parameters."""
+    if not specification.points:
+        observables = OBSERVABLES[specification.model]
+        return aggregates.diagnostics(observables).empty_table().to_pandas()
+    # Figures of theory alone need not wait for it.
+    from grokphase.convergence import judge
+
+    parts = []
+    for point, parameters in specification.points.items():
+        path = results / point / "chains.parquet"
+        chains = _of_place(point, path, aggregates.CHAINS, parameters)
+        row = judge(chains, point, specification.convergence)
+        parts.append(_labelled(row, parameters, LABELS[specification.model]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of_place(place: str, path: Path, schema: pa.Schema, parameters: Parameters) -> pa.Table:
+    """The table of a point or line; raises GrokphaseError if it is not that of this place."""
+    table = read_table(path, schema)
     recorded = provenance(path)
-    if recorded.get("point", place) != place or table.empty:
+    if recorded.get("point", place) != place or not len(table):
         raise GrokphaseError(f"{path} is not the table of {place}, or is empty; {AGAIN}")
     if "training" in recorded:
         _check_parameters(path, recorded["training"]["parameters"], parameters)
     else:
         _check_parameters(path, recorded.get("parameters"), parameters, {"noise"})
-    for name in labels:
-        if name not in table:
-            table[name] = getattr(parameters, name)
     return table
+
+
+def _labelled(table: pa.Table, parameters: Parameters, labels: tuple[str, ...]) -> pd.DataFrame:
+    """The table with the parameters it belongs to, where it lacks them."""
+    frame = table.to_pandas()
+    for name in labels:
+        if name not in frame:
+            frame[name] = getattr(parameters, name)
+    return frame

@@ -164,7 +164,12 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
         size = getattr(point, "train_size", 0) * (getattr(point, "input_dim", 0) + 1) * 4 / 2**20
         return Job(stage, resources.Resources(resources.SECONDS[stage], 90 + 2 * size), size)
     disk = {"theory": 0.2, "aggregate": 0.05, "summary": 0.02, "figure": 0.5}[stage]
-    return Job(stage, resources.Resources(resources.SECONDS[stage], 250.0), disk)
+    seconds = resources.SECONDS[stage]
+    if stage == "summary":
+        seconds += resources.judging(len(config.summary(job["experiment"]).points))
+    if stage == "figure":
+        seconds += resources.judging(len(config.figure(job["figure"]).points))
+    return Job(stage, resources.Resources(seconds, 250.0), disk)
 
 
 def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: int) -> list[Job]:
@@ -338,7 +343,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
 
 def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[Path]:
     """Tables, of those that are to be compared, that are there and were made with other settings
-    than those of `config`: shards, aggregates, theory and baselines."""
+    than those of `config`: shards, aggregates, summaries, theory and baselines."""
     layout = Layout(config.scale)
     found = []
     for name, experiment in config.experiments.items():
@@ -358,6 +363,8 @@ def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[P
             for line in experiment.lines()
             for table in THEORY_TABLES[experiment.model]
         ]
+        if points:
+            wanted.append((layout.summary(name, "parquet"), lambda of, _: config.summary(of), name))
         figures = [one for one in config.figures.values() if one.experiment == name]
         wanted += [
             (layout.baseline(name, dataset), config.baseline, dataset)

@@ -57,8 +57,8 @@ class Layout:
 
 
 AGGREGATES = {
-    "teacher_student": ("histogram", "outputs", "diagnostics"),
-    "modular_addition": ("histogram", "outputs", "starts", "neurons", "eigenvalues", "diagnostics"),
+    "teacher_student": ("histogram", "outputs", "chains"),
+    "modular_addition": ("histogram", "outputs", "starts", "neurons", "eigenvalues", "chains"),
 }
 """Tables of a point, by model."""
 

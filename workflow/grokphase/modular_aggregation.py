@@ -10,17 +10,14 @@ from numpy.typing import NDArray
 from grokphase.aggregation import (
     Networks,
     as_networks,
-    diagnostics,
-    matrix,
+    chains,
     outputs,
     read_shards,
-    report,
     subsets_of,
 )
 from grokphase.specifications.aggregation import AggregationSpecification
-from grokphase.storage import write_table
+from grokphase.storage import matrix, write_table
 from grokphase.tables import modular_aggregates as tables
-from grokphase.tables.observables import OBSERVABLES
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH
 
 
@@ -32,12 +29,12 @@ def aggregate(
     starts_file: Path,
     neurons_file: Path,
     eigenvalues_file: Path,
-    diagnostics_file: Path,
+    chains_file: Path,
 ) -> None:
     """Combine the shards of one point, together and by kind of start.
 
     Raises GrokphaseError for a shard that is damaged, or if the shards do not hold exactly the
-    networks of the specification. A point that is not converged is named in the log.
+    networks of the specification.
     """
     shards = read_shards(specification, shard_files)
     networks = as_networks(shards, specification.model)
@@ -47,9 +44,7 @@ def aggregate(
     write_table(starts_file, starts(networks, specification), provenance)
     write_table(neurons_file, neurons(shards.table), provenance)
     write_table(eigenvalues_file, eigenvalues(shards.table), provenance)
-    table = diagnostics(networks, specification, OBSERVABLES[specification.model])
-    report(table)
-    write_table(diagnostics_file, table, provenance)
+    write_table(chains_file, chains(networks, specification), provenance)
 
 
 def by_start(networks: Networks) -> dict[str, Networks]:

@@ -109,13 +109,19 @@ INVERSION_OPERATIONS_PER_SECOND = 6.5e10
 
 SECONDS = {
     "dataset": 0.35,
-    "aggregate": 1.3,
+    "aggregate": 0.5,
     "summary": 0.7,
     "theory": 1.1,
     "baseline": 1.0,
     "figure": 2.3,
 }
-"""Processor time of the jobs of the other stages."""
+"""Processor time of the jobs of the other stages; summaries and figures judge points beside."""
+
+JUDGING_START = 0.7
+"""Processor time that a job which judges points takes to import the library of diagnostics."""
+
+SECONDS_PER_POINT_JUDGED = 0.04
+"""Processor time of judging a point, of 20 networks and 7 observables."""
 
 
 class Slowness(NamedTuple):
@@ -232,6 +238,11 @@ def baseline(train_size: int) -> Resources:
     memory = 150 + 2 * 8 * train_size**2 / 2**20
     seconds = SECONDS["baseline"] + train_size**2 / 1e7 + train_size**3 / 2e10
     return Resources(seconds, memory)
+
+
+def judging(points: int) -> float:
+    """Processor time of judging the convergence of so many points in one job."""
+    return JUDGING_START + points * SECONDS_PER_POINT_JUDGED if points else 0.0
 
 
 def memory_request(expected: float, attempt: int) -> int:

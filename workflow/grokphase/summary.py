@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from grokphase.convergence import judge
 from grokphase.errors import GrokphaseError
 from grokphase.files import replaced
-from grokphase.specifications.aggregation import FEWEST_DRAWS_OF_A_CHAIN
+from grokphase.specifications.convergence import FEWEST_DRAWS_OF_A_CHAIN
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.storage import read_table, write_table
+from grokphase.storage import provenance, read_table, write_table
 from grokphase.tables import aggregates
 from grokphase.tables.observables import OBSERVABLES
 
@@ -22,26 +23,27 @@ _log = logging.getLogger(__name__)
 
 
 def summarise(
-    specification: SummarySpecification, diagnostics: list[Path], table_file: Path, page: Path
+    specification: SummarySpecification, chains: list[Path], table_file: Path, page: Path
 ) -> None:
-    """Collect one diagnostics row per point; the page lists the worst values of every point.
+    """Judge every point by its chains; the page lists the worst diagnostics of every point.
 
     Raises GrokphaseError for a table that is missing, damaged or of another point.
     """
-    if len(diagnostics) != len(specification.points):
+    if len(chains) != len(specification.points):
         raise GrokphaseError(
             f"{specification.experiment} has {len(specification.points)} points, and "
-            f"{len(diagnostics)} tables of diagnostics are given: name one for each, in the order "
+            f"{len(chains)} tables of chains are given: name one for each, in the order "
             f"{', '.join(specification.points)}"
         )
     observables = OBSERVABLES[specification.model]
-    schema = aggregates.diagnostics(observables)
-    table = pa.concat_tables([read_table(path, schema) for path in diagnostics])
-    for point, path, found in zip(
-        specification.points, diagnostics, table["point"].to_pylist(), strict=True
-    ):
+    parts = []
+    for point, path in zip(specification.points, chains, strict=True):
+        table = read_table(path, aggregates.CHAINS)
+        found = provenance(path).get("point")
         if point != found:
             raise GrokphaseError(f"{path} is of {found}, not of {point}; delete it and run again")
+        parts.append(judge(table, point, specification.convergence))
+    table = pa.concat_tables(parts)
     write_table(table_file, table, specification.model_dump(mode="json"))
     rows = table.to_pylist()
     failed = [row for row in rows if not row["converged"]]

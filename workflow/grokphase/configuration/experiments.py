@@ -38,7 +38,8 @@ from grokphase.parameters import (
     TeacherStudent,
 )
 from grokphase.sampling import kernels
-from grokphase.specifications.aggregation import Convergence, Histogram
+from grokphase.specifications.aggregation import Histogram
+from grokphase.specifications.convergence import Convergence
 from grokphase.specifications.theory import ModularTheory, Theory
 from grokphase.specifications.training import (
     Annealing,

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from grokphase.sampling.chains import Chains
-from grokphase.specifications.aggregation import FEWEST_DRAWS, FEWEST_DRAWS_OF_A_CHAIN
+from grokphase.specifications.convergence import FEWEST_DRAWS, FEWEST_DRAWS_OF_A_CHAIN
 
 
 class Diagnostics(NamedTuple):
@@ -47,7 +47,7 @@ class Diagnostics(NamedTuple):
     mcse : Monte Carlo standard error of the mean, in the observable's unit; the spread between
         datasets is not part of it.
     adjusted_start_difference : start_difference of means adjusted for Stein variates; nan where
-        there are none. grokphase.aggregation computes it.
+        there are none. grokphase.convergence computes it.
     """
 
     rhat: float

@@ -1,4 +1,4 @@
-"""Aggregates of one point: histogram, outputs and diagnostics."""
+"""Aggregates of one point, histogram, outputs and chains; and diagnostics of its convergence."""
 
 import pyarrow as pa
 
@@ -49,6 +49,30 @@ subset_error, dataset_error : standard error of the mean from the spread of the 
     degrees of freedom.
 dataset_spread : standard deviation of the raw values between datasets.
 network_spread : standard deviation of one network's draws.
+"""
+
+CHAINS = pa.schema(
+    [
+        ("observable", pa.string()),
+        ("dataset", pa.int32()),
+        ("start", pa.string()),
+        ("acceptance", pa.float64()),
+        ("sweep_acceptance", pa.float64()),
+        ("draws", pa.int32()),
+        ("batch", pa.int32()),
+        ("mean", pa.float64()),
+        ("adjusted_mean", pa.float64()),
+        ("variance", pa.float64()),
+        ("half_means", pa.list_(pa.float64())),
+        ("thinned", pa.list_(pa.float64())),
+        ("batch_means", pa.list_(pa.float64())),
+    ]
+)
+"""One row per network of every observable: what convergence is judged from.
+
+acceptance, sweep_acceptance : those of the network (grokphase.tables.shards).
+adjusted_mean : mean of the draws without what their Stein variates explain (grokphase.stein).
+draws ... batch_means : the chain (grokphase.sampling.chains).
 """
 
 DIAGNOSTIC_NAMES = (
