@@ -329,7 +329,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
                 expected = resources.training(wanted, len(datasets)).seconds
                 shard = Path(layout.shard(name, point, label))
                 if shard.exists():
-                    current = _was_made_with(shard, wanted.model_dump(mode="json"))
+                    current = _recorded(shard) == wanted.model_dump(mode="json")
                     counts["done" if current else "outdated"] += 1
                     remaining += 0.0 if current else expected
                     continue
@@ -343,7 +343,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
 
 def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[Path]:
     """Tables, of those that are to be compared, that are there and were made with other settings
-    than those of `config`: shards, aggregates, summaries, theory and baselines."""
+    than those of `config`: shards, aggregates, theory, baselines and verdicts."""
     layout = Layout(config.scale)
     found = []
     for name, experiment in config.experiments.items():
@@ -363,8 +363,6 @@ def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[P
             for line in experiment.lines()
             for table in THEORY_TABLES[experiment.model]
         ]
-        if points:
-            wanted.append((layout.summary(name, "parquet"), lambda of, _: config.summary(of), name))
         figures = [one for one in config.figures.values() if one.experiment == name]
         wanted += [
             (layout.baseline(name, dataset), config.baseline, dataset)
@@ -374,20 +372,26 @@ def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[P
             path = Path(file)
             if compared(path) and path.exists():
                 settings = specification(name, place).model_dump(mode="json")
-                if not _was_made_with(path, settings):
+                if _recorded(path) != settings:
                     found.append(path)
+        summary = Path(layout.summary(name, "parquet"))
+        if compared(summary) and summary.exists():
+            # Its points are those that there were; of others it is made anew.
+            bounds = experiment.convergence.model_dump(mode="json")
+            if _recorded(summary).get("convergence") != bounds:
+                found.append(summary)
     return found
 
 
-def _was_made_with(path: Path, settings: dict[str, Any]) -> bool:
-    """Whether a table was made with these settings; a damaged one was not."""
+def _recorded(path: Path) -> dict[str, Any]:
+    """The settings that a table was made with; none if it is damaged."""
     from grokphase.storage import provenance
 
     try:
         recorded = provenance(path)
     except GrokphaseError:
-        return False
-    return bool(recorded.get("specification", recorded) == settings)
+        return {}
+    return dict(recorded.get("specification", recorded))
 
 
 def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:
