@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from grokphase.config import load_config
 from grokphase.specifications.aggregation import AggregationSpecification, Histogram
+from grokphase.specifications.convergence import Convergence
 from grokphase.storage import write_table
 from grokphase.tables import shards
 from grokphase.tables.observables import OBSERVABLES, STEIN_VARIATES
@@ -93,6 +94,7 @@ def measure(draws: int, folder: Path) -> dict[str, Any]:
         control_variates=True,
         stein_variates=True,
         histogram=Histogram(),
+        convergence=Convergence(),
     )
     done = subprocess.run(
         [

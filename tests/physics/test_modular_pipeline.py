@@ -17,6 +17,7 @@ from grokphase.models import modular_addition as model
 from grokphase.parameters import ModularAddition
 from grokphase.sampling.checkpoint import Checkpoint
 from grokphase.specifications.aggregation import AggregationSpecification
+from grokphase.specifications.convergence import Convergence
 from grokphase.specifications.dataset import PairOrderSpecification
 from grokphase.specifications.theory import ModularTheory, ModularTheorySpecification
 from grokphase.specifications.training import (
@@ -211,6 +212,7 @@ def test_aggregates_of_both_starts(shard_files, tmp_path):
         subsets=2,
         control_variates=True,
         stein_variates=True,
+        convergence=Convergence(),
     )
     files = {name: tmp_path / name for name in AGGREGATES["modular_addition"]}
     modular_aggregation.aggregate(wanted, shard_files, *files.values())
@@ -336,6 +338,7 @@ def as_aggregated(**changes):
         "subsets": 2,
         "control_variates": True,
         "stein_variates": True,
+        "convergence": Convergence(),
     }
     return AggregationSpecification(**values | changes)
 

@@ -14,7 +14,7 @@ from grokphase.aggregation import (
     action_of_datasets,
     aggregate,
     as_networks,
-    chains,
+    chains_table,
     expected_counts,
     histogram,
     outputs,
@@ -63,13 +63,14 @@ def specification(**changes):
         "control_variates": True,
         "stein_variates": True,
         "histogram": Histogram(),
+        "convergence": Convergence(),
     }
     return AggregationSpecification(**values | changes)
 
 
 def judged(networks, wanted=None):
     """The row of diagnostics of networks."""
-    table = chains(networks, wanted or specification())
+    table = chains_table(networks, wanted or specification())
     return judge(table, "noise~0.18", Convergence()).to_pylist()[0]
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from grokphase import estimation, resources
 from grokphase.config import load_config
 from grokphase.estimation import Job, Profile
@@ -196,6 +197,9 @@ def test_what_jobs_write_grows_with_what_they_hold():
     assert estimation.needs({"rule": "all"}, whole) is None
 
 
+START = resources.JUDGING_START
+
+
 def test_figures_and_summaries_judge_their_points():
     """Seven points of figure 1, all 32 of figure 2 and of the experiment, none of figure 3."""
 
@@ -204,10 +208,30 @@ def test_figures_and_summaries_judge_their_points():
 
     fig1, fig2, fig3 = (seconds("figure", figure=name) for name in ("fig1", "fig2", "fig3"))
     assert fig3 == resources.SECONDS["figure"]
-    assert fig1 - fig3 == pytest.approx(resources.JUDGING_START, rel=0.5)
-    assert fig2 - fig1 == pytest.approx(25 * resources.SECONDS_PER_POINT_JUDGED)
+    assert fig1 - fig3 == pytest.approx(resources.judging([80] * 7).seconds)
+    assert fig2 - fig1 == pytest.approx(25 * resources.judging([80]).seconds - 25 * START)
     summary = seconds("summary", experiment="teacher_student")
     assert summary - resources.SECONDS["summary"] == pytest.approx(fig2 - fig3)
+
+
+def test_long_chains_take_longer_to_judge_and_more_disk():
+    """A hundred times as many draws of each of 20 networks, up to those that are kept."""
+    name, long = "teacher_student", {}
+    for draws in (4, 400, 10_000, 20_000):
+        source = yaml.safe_load((ROOT / "config.yaml").read_text())
+        source["experiments"][name]["sampler"]["draws"] = draws
+        of = load_config(source)
+        point = next(iter(of.experiments[name].points()))
+        job = {"experiment": name, "point": point, "rule": "aggregate"}
+        figure = {"rule": "figure", "figure": "fig1"}
+        long[draws] = estimation.needs(job, of).disk, estimation.needs(figure, of).needs
+    (disk, short), (more_disk, longer), most, all_the_same = long.values()
+    assert more_disk - disk == pytest.approx(20 * 396 * 7 * 8 / 2**20)
+    assert longer.seconds - short.seconds == pytest.approx(
+        7 * 20 * 396 * resources.SECONDS_PER_DRAW_JUDGED
+    )
+    assert longer.memory > short.memory
+    assert most == all_the_same
 
 
 # --- totals ---------------------------------------------------------------------------------------

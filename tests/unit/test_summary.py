@@ -43,9 +43,9 @@ def row(point, draws=100, converged=True, **changes):
 def summary(folder, rows, points=None):
     """Lines of the page of these points, judged as these rows say."""
     judged = {one["point"]: pa.Table.from_pylist([one], schema=SCHEMA) for one in rows}
-    with mock.patch("grokphase.summary.judge", lambda chains, point, bounds: judged[point]):
-        tables = {point: CHAINS.empty_table() for point in judged}
-        return page(folder, tables, points or list(tables))
+    of_any = pa.Table.from_pylist([{"observable": name} for name in NAMES], schema=CHAINS)
+    with mock.patch("grokphase.convergence.judge", lambda chains, point, bounds: judged[point]):
+        return page(folder, dict.fromkeys(judged, of_any), points or list(judged))
 
 
 def page(folder, chains, points, **bounds):
@@ -53,13 +53,9 @@ def page(folder, chains, points, **bounds):
     files = []
     for number, (point, table) in enumerate(chains.items()):
         files.append(folder / f"{number}.parquet")
-        write_table(files[-1], table, {"point": point})
-    specification = SummarySpecification(
-        experiment="e",
-        model="teacher_student",
-        points=points,
-        convergence=Convergence(**bounds),
-    )
+        recorded = {"point": point, "convergence": Convergence(**bounds).model_dump(mode="json")}
+        write_table(files[-1], table, recorded)
+    specification = SummarySpecification(experiment="e", model="teacher_student", points=points)
     summarise(specification, files, folder / "all.parquet", folder / "page.md")
     return (folder / "page.md").read_text().splitlines()
 
@@ -140,6 +136,17 @@ def independent_draws(networks, draws):
     }
     of_each = [{**columns, "observable": [name] * networks} for name in NAMES]
     return pa.concat_tables([pa.Table.from_pydict(x, schema=CHAINS) for x in of_each])
+
+
+@pytest.mark.parametrize("names", [(), NAMES[:-1], NAMES[::-1], OBSERVABLES["modular_addition"]])
+def test_chains_of_other_observables_are_refused(tmp_path, names):
+    """None, too few, in another order, or of the other model; what was there before stays."""
+    rows = [{"observable": name} for name in names]
+    table = pa.Table.from_pylist(rows, schema=CHAINS)
+    (tmp_path / "all.parquet").touch()
+    with pytest.raises(GrokphaseError, match=r"0\.parquet does not hold the observables of teach"):
+        page(tmp_path, {"a": table}, ["a"])
+    assert not (tmp_path / "all.parquet").read_bytes()
 
 
 def test_points_are_judged_by_the_bounds_of_the_configuration(tmp_path):

@@ -149,7 +149,7 @@ def test_new_datasets_train_themselves_alone(finished):
         ("seed", 7, TRAINED | {"dataset", "baseline"}),
         ("sampler.step_size", 0.2, TRAINED),
         ("histogram", {"bins": 41}, AGGREGATED),
-        ("convergence", {"ess": 7}, {"summary", "figure"}),
+        ("convergence", {"ess": 7}, AGGREGATED),
         ("theory.modes", 3, {"theory", "figure"}),
         ("datasets_per_job", 2, TRAINED),
     ],

@@ -78,11 +78,30 @@ def test_a_damaged_shard_costs_its_point_nothing_once_deleted(finished):
 
 def test_tables_of_another_point_are_refused(finished):
     for name in ("histogram", "outputs", "chains"):
-        shutil.copy(finished.path(f"{OTHER}/{name}.parquet"), finished.path(POINT))
-    figure = finished.grokphase("figure", "--figure", "fig1")
-    figure.check_failure(f"{POINT}/histogram.parquet is not the table of {POINT}", "delete it")
-    summary = finished.grokphase("summary", "--experiment", "teacher_student")
-    summary.check_failure(f"{POINT}/chains.parquet is of {OTHER}, not of {POINT}")
+        path = finished.path(f"{POINT}/{name}.parquet")
+        own = path.read_bytes()
+        shutil.copy(finished.path(f"{OTHER}/{name}.parquet"), path)
+        figure = finished.grokphase("figure", "--figure", "fig1")
+        figure.check_failure(f"{POINT}/{name}.parquet is not the table of {POINT}", "delete it")
+        if name == "chains":
+            summary = finished.grokphase("summary", "--experiment", "teacher_student")
+            summary.check_failure(f"{POINT}/chains.parquet is of {OTHER}, not of {POINT}")
+        path.write_bytes(own)
+
+
+def test_figures_judge_their_points_by_the_bounds_of_the_configuration(finished):
+    """Open markers, a line of the legend and of the log, for bounds that nothing meets."""
+    drawings = []
+    for ess in (1, 1e6):
+        finished.configure(
+            {f"{EXPERIMENT}.convergence": {"ess": ess, "nested_rhat": 1e6, "drift": 1e6}}
+            | {f"{EXPERIMENT}.sampler.draws": 8}
+        )
+        finished.snakemake("fig1").check_success()
+        drawings.append((finished.results / "paper" / "figures" / "fig1.svg").read_bytes())
+        log = (finished.results / "paper" / "logs" / "figure" / "fig1.log").read_text()
+        assert ("NOT CONVERGED" in log) == (ess > 1)
+    assert drawings[0] != drawings[1]
 
 
 def test_theory_and_baselines_of_other_settings_are_refused(finished):
@@ -113,11 +132,9 @@ def test_results_copied_without_their_record_are_compared(finished):
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     message = ("tables under results/paper were made with other settings", ".snakemake")
     finished.snakemake().check_failure(*message)
-    # Aggregates are made with more than shards are, and summaries with bounds.
-    finished.configure({f"{EXPERIMENT}.histogram": {"bins": 41}})
-    finished.snakemake().check_failure(*message, "histogram.parquet")
+    # Aggregates are made with more than shards are.
     finished.configure({f"{EXPERIMENT}.convergence": {"ess": 5}})
-    finished.snakemake().check_failure(*message, "diagnostics.parquet")
+    finished.snakemake().check_failure(*message, "histogram.parquet")
     finished.configure({f"{EXPERIMENT}.parameters.width": 9})
     # Once another run has left a record, and for theory alone.
     (record / "metadata").mkdir(parents=True)

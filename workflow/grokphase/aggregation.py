@@ -17,8 +17,9 @@ from grokphase.parameters import TeacherStudent
 from grokphase.sampling.chains import Chains, summarise
 from grokphase.specifications.aggregation import AggregationSpecification, Histogram
 from grokphase.stein import adjusted_means
-from grokphase.storage import iterate_rows, matrix, provenance, read_table, write_table
+from grokphase.storage import iterate_rows, provenance, read_table, write_table
 from grokphase.tables import aggregates, shards
+from grokphase.tables.columns import matrix
 from grokphase.tables.observables import OBSERVABLES
 from grokphase.tables.stein_moments import SteinMoments
 
@@ -97,7 +98,7 @@ def aggregate(
         settings,
     )
     write_table(outputs_file, outputs(networks, specification), settings)
-    write_table(chains_file, chains(networks, specification), settings)
+    write_table(chains_file, chains_table(networks, specification), settings)
 
 
 def expected_counts(networks: Networks) -> NDArray[np.float64]:
@@ -431,7 +432,7 @@ def _group_means(values: NDArray[np.float64], groups: NDArray[np.int_]) -> NDArr
     return np.array([values[groups == group].mean() for group in np.unique(groups)])
 
 
-def chains(networks: Networks, specification: AggregationSpecification) -> pa.Table:
+def chains_table(networks: Networks, specification: AggregationSpecification) -> pa.Table:
     """The chains of every observable, from which grokphase.convergence judges the point."""
     adjusted = _adjusted_means(networks, specification)
     parts = []
@@ -450,7 +451,7 @@ def chains(networks: Networks, specification: AggregationSpecification) -> pa.Ta
             "variance": one.variance,
             "half_means": list(one.half_means),
             "thinned": list(one.thinned),
-            "batch_means": list(one.batch_means),
+            "batch_means": list(one.batch_means if one.batch > 1 else one.batch_means[:, :0]),
         }
         parts.append(pa.Table.from_pydict(columns, schema=aggregates.CHAINS))
     return pa.concat_tables(parts)

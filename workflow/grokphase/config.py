@@ -177,16 +177,14 @@ class Config(BaseModel):
             # Their average is zero over the posterior, which other kernels do not sample.
             stein_variates=one.control_variates and kernels.settings(training.kernel).exact,
             histogram=one.histogram if isinstance(one, TeacherStudentExperiment) else None,
+            convergence=one.convergence,
         )
 
     def summary(self, experiment: str) -> SummarySpecification:
         """Specification of the summary of an experiment."""
         one = self._trained(experiment)
         return SummarySpecification(
-            experiment=experiment,
-            model=one.model,
-            points=tuple(one.points()),
-            convergence=one.convergence,
+            experiment=experiment, model=one.model, points=tuple(one.points())
         )
 
     def theory(self, experiment: str, line: str) -> AnyTheorySpecification:
@@ -237,7 +235,6 @@ class Config(BaseModel):
             ),
             points=one.points(figure.select) if one.trains else {},
             lines=one.lines(figure.select),
-            convergence=one.convergence,
             baseline_datasets=figure.baseline,
         )
 

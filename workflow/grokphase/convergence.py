@@ -5,12 +5,14 @@ keeps: the library of diagnostics takes longer to import than a point at paper s
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grokphase.errors import GrokphaseError
 from grokphase.sampling.chains import Chains
 from grokphase.sampling.diagnostics import Diagnostics, diagnose, start_difference
 from grokphase.specifications.convergence import (
@@ -18,12 +20,30 @@ from grokphase.specifications.convergence import (
     FEWEST_DRAWS_OF_A_CHAIN,
     Convergence,
 )
-from grokphase.storage import matrix
+from grokphase.storage import provenance, read_table
 from grokphase.tables import aggregates
+from grokphase.tables.columns import matrix
+from grokphase.tables.observables import OBSERVABLES
 
 EFFECTIVE_DRAWS_OF_A_CHAIN = 2.0
 """Effective draws that every network of a long chain has to contribute on average, whatever the
 bound: with one each nobody knows whether any of them has moved."""
+
+
+def judge_file(path: Path, point: str, model: str) -> pa.Table:
+    """The diagnostics of a point from its file of chains, by the bounds that it was made with.
+
+    Raises GrokphaseError if the file is missing or damaged, or of another point or model.
+    """
+    chains, recorded = read_table(path, aggregates.CHAINS), provenance(path)
+    found = recorded.get("point")
+    if found != point:
+        raise GrokphaseError(f"{path} is of {found}, not of {point}; delete it and run again")
+    if tuple(chains["observable"].unique().to_pylist()) != OBSERVABLES[model]:
+        raise GrokphaseError(
+            f"{path} does not hold the observables of {model}; delete it and run again"
+        )
+    return judge(chains, point, Convergence.model_validate(recorded["convergence"]))
 
 
 def judge(chains: pa.Table, point: str, bounds: Convergence) -> pa.Table:
@@ -71,14 +91,15 @@ def judge(chains: pa.Table, point: str, bounds: Convergence) -> pa.Table:
 
 def _chains_of(table: pa.Table) -> Chains:
     """The chains of one observable."""
+    thinned, batch = matrix(table, "thinned"), table["batch"][0].as_py()
     return Chains(
         table["draws"][0].as_py(),
-        table["batch"][0].as_py(),
+        batch,
         table["mean"].to_numpy(),
         table["variance"].to_numpy(),
         matrix(table, "half_means"),
-        matrix(table, "thinned"),
-        matrix(table, "batch_means"),
+        thinned,
+        matrix(table, "batch_means") if batch > 1 else thinned,
     )
 
 

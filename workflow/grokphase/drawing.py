@@ -53,7 +53,7 @@ class ModularTables(NamedTuple):
 
     parameters : of the first line drawn; its noise is not used.
     histogram ... diagnostics : sampled networks (schemas in grokphase.tables.modular_aggregates),
-        empty for an experiment that is theory only.
+        the last from their chains; empty for an experiment that is theory only.
     branches ... spectrum : theory (schemas in grokphase.tables.modular_theory).
     """
 
@@ -183,13 +183,13 @@ def _diagnostics(specification: FigureSpecification, results: Path) -> pd.DataFr
         observables = OBSERVABLES[specification.model]
         return aggregates.diagnostics(observables).empty_table().to_pandas()
     # Figures of theory alone need not wait for it.
-    from grokphase.convergence import judge
+    from grokphase.convergence import judge_file
 
     parts = []
     for point, parameters in specification.points.items():
         path = results / point / "chains.parquet"
-        chains = _of_place(point, path, aggregates.CHAINS, parameters)
-        row = judge(chains, point, specification.convergence)
+        _of_place(point, path, aggregates.CHAINS, parameters)
+        row = judge_file(path, point, specification.model)
         parts.append(_labelled(row, parameters, LABELS[specification.model]))
     return pd.concat(parts, ignore_index=True)
 

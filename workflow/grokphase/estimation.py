@@ -17,6 +17,8 @@ from grokphase import resources
 from grokphase.config import Config
 from grokphase.errors import GrokphaseError
 from grokphase.layout import AGGREGATES, THEORY_TABLES, Layout, parse_range, range_name
+from grokphase.specifications.convergence import CHAIN_LIMIT
+from grokphase.tables.observables import OBSERVABLES
 
 START_SECONDS = 3.0
 """Snakemake's own start, of processor and of wall-clock time."""
@@ -164,12 +166,27 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
         size = getattr(point, "train_size", 0) * (getattr(point, "input_dim", 0) + 1) * 4 / 2**20
         return Job(stage, resources.Resources(resources.SECONDS[stage], 90 + 2 * size), size)
     disk = {"theory": 0.2, "aggregate": 0.05, "summary": 0.02, "figure": 0.5}[stage]
-    seconds = resources.SECONDS[stage]
-    if stage == "summary":
-        seconds += resources.judging(len(config.summary(job["experiment"]).points))
-    if stage == "figure":
-        seconds += resources.judging(len(config.figure(job["figure"]).points))
-    return Job(stage, resources.Resources(seconds, 250.0), disk)
+    cost = resources.Resources(resources.SECONDS[stage], 200.0)
+    if stage == "aggregate":
+        # Of every observable; a file is a third to two thirds of this.
+        draws = _draws_kept(config, job["experiment"], job["point"])
+        disk += draws * len(OBSERVABLES[config.experiments[job["experiment"]].model]) * 8 / 2**20
+    if stage in ("summary", "figure"):
+        if stage == "summary":
+            name, points = job["experiment"], config.summary(job["experiment"]).points
+        else:
+            figure = config.figure(job["figure"])
+            name, points = figure.experiment, tuple(figure.points)
+        judged = resources.judging([_draws_kept(config, name, point) for point in points])
+        cost = resources.Resources(cost.seconds + judged.seconds, cost.memory + judged.memory)
+    return Job(stage, cost, disk)
+
+
+def _draws_kept(config: Config, experiment: str, point: str) -> int:
+    """Draws of all networks of a point that its chains keep."""
+    specification = config.aggregation(experiment, point)
+    networks = specification.datasets * specification.networks_per_dataset
+    return networks * min(specification.training.draws, CHAIN_LIMIT)
 
 
 def jobs_to_do(planned: Iterable[Mapping[str, str]], config: Config, workers: int) -> list[Job]:
@@ -329,7 +346,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
                 expected = resources.training(wanted, len(datasets)).seconds
                 shard = Path(layout.shard(name, point, label))
                 if shard.exists():
-                    current = _recorded(shard) == wanted.model_dump(mode="json")
+                    current = _was_made_with(shard, wanted.model_dump(mode="json"))
                     counts["done" if current else "outdated"] += 1
                     remaining += 0.0 if current else expected
                     continue
@@ -343,7 +360,7 @@ def progress(config: Config, now: float, stale: float = 120.0) -> list[Progress]
 
 def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[Path]:
     """Tables, of those that are to be compared, that are there and were made with other settings
-    than those of `config`: shards, aggregates, theory, baselines and verdicts."""
+    than those of `config`: shards, aggregates, theory and baselines."""
     layout = Layout(config.scale)
     found = []
     for name, experiment in config.experiments.items():
@@ -372,26 +389,20 @@ def outdated_results(config: Config, compared: Callable[[Path], bool]) -> list[P
             path = Path(file)
             if compared(path) and path.exists():
                 settings = specification(name, place).model_dump(mode="json")
-                if _recorded(path) != settings:
+                if not _was_made_with(path, settings):
                     found.append(path)
-        summary = Path(layout.summary(name, "parquet"))
-        if compared(summary) and summary.exists():
-            # Its points are those that there were; of others it is made anew.
-            bounds = experiment.convergence.model_dump(mode="json")
-            if _recorded(summary).get("convergence") != bounds:
-                found.append(summary)
     return found
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """The settings that a table was made with; none if it is damaged."""
+def _was_made_with(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether a table was made with these settings; a damaged one was not."""
     from grokphase.storage import provenance
 
     try:
         recorded = provenance(path)
     except GrokphaseError:
-        return {}
-    return dict(recorded.get("specification", recorded))
+        return False
+    return bool(recorded.get("specification", recorded) == settings)
 
 
 def _job_state(log: Path, expected: float, now: float, stale: float) -> tuple[str, float]:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from grokphase.aggregation import (
     Networks,
     as_networks,
-    chains,
+    chains_table,
     outputs,
     read_shards,
     subsets_of,
 )
 from grokphase.specifications.aggregation import AggregationSpecification
-from grokphase.storage import matrix, write_table
+from grokphase.storage import write_table
 from grokphase.tables import modular_aggregates as tables
+from grokphase.tables.columns import matrix
 from grokphase.tables.shards import POWER_BINS, POWER_WIDTH
 
 
@@ -44,7 +45,7 @@ def aggregate(
     write_table(starts_file, starts(networks, specification), provenance)
     write_table(neurons_file, neurons(shards.table), provenance)
     write_table(eigenvalues_file, eigenvalues(shards.table), provenance)
-    write_table(chains_file, chains(networks, specification), provenance)
+    write_table(chains_file, chains_table(networks, specification), provenance)
 
 
 def by_start(networks: Networks) -> dict[str, Networks]:

@@ -7,6 +7,7 @@ much slower another machine is. Read while the workflow is planned: it imports n
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from grokphase.models.mode_sweep_cost import inversion_operations, sweep_cost
@@ -121,7 +122,15 @@ JUDGING_START = 0.7
 """Processor time that a job which judges points takes to import the library of diagnostics."""
 
 SECONDS_PER_POINT_JUDGED = 0.04
-"""Processor time of judging a point, of 20 networks and 7 observables."""
+"""Processor time of judging a point with short chains, of seven observables."""
+
+SECONDS_PER_DRAW_JUDGED = 1e-5
+"""The same for a draw that is kept of a network: 0.33 s for 20 networks of 1000 draws and 1.3 s for
+as many of 4096 on a machine of slowness 1.6."""
+
+BYTES_PER_DRAW_JUDGED = 600
+"""Memory for the same: 220 MiB with short chains, 310 with 20 networks of 4096 draws and 770 with
+200."""
 
 
 class Slowness(NamedTuple):
@@ -240,9 +249,14 @@ def baseline(train_size: int) -> Resources:
     return Resources(seconds, memory)
 
 
-def judging(points: int) -> float:
-    """Processor time of judging the convergence of so many points in one job."""
-    return JUDGING_START + points * SECONDS_PER_POINT_JUDGED if points else 0.0
+def judging(draws: Sequence[int]) -> Resources:
+    """Resources of judging points in one job, of each of which so many draws are kept, of all its
+    networks together."""
+    if not draws:
+        return Resources(0.0, 0.0)
+    seconds = JUDGING_START + len(draws) * SECONDS_PER_POINT_JUDGED
+    seconds += sum(draws) * SECONDS_PER_DRAW_JUDGED
+    return Resources(seconds, 60 + max(draws) * BYTES_PER_DRAW_JUDGED / 2**20)
 
 
 def memory_request(expected: float, attempt: int) -> int:

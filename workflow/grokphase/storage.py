@@ -56,13 +56,6 @@ def iterate_rows(path: Path, schema: pa.Schema, column: str) -> Iterator[NDArray
                 yield row.values.to_numpy()
 
 
-def matrix(table: pa.Table, column: str) -> NDArray[Any]:
-    """A list column of equal lengths as an array [rows, length]."""
-    values = table[column].combine_chunks()
-    flat = values.flatten().to_numpy()
-    return flat.reshape(len(values), len(flat) // len(values))
-
-
 @contextlib.contextmanager
 def _checked(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     """An open file of this schema; damage found while the block reads it is named too."""

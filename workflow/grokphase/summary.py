@@ -10,13 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from grokphase.convergence import judge
+from grokphase.convergence import judge_file
 from grokphase.errors import GrokphaseError
 from grokphase.files import replaced
 from grokphase.specifications.convergence import FEWEST_DRAWS_OF_A_CHAIN
 from grokphase.specifications.summary import SummarySpecification
-from grokphase.storage import provenance, read_table, write_table
-from grokphase.tables import aggregates
+from grokphase.storage import write_table
 from grokphase.tables.observables import OBSERVABLES
 
 _log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def summarise(
 ) -> None:
     """Judge every point by its chains; the page lists the worst diagnostics of every point.
 
-    Raises GrokphaseError for a table that is missing, damaged or of another point.
+    Raises GrokphaseError for chains that are missing or damaged, or of another point or model.
     """
     if len(chains) != len(specification.points):
         raise GrokphaseError(
@@ -36,14 +35,10 @@ def summarise(
             f"{', '.join(specification.points)}"
         )
     observables = OBSERVABLES[specification.model]
-    parts = []
-    for point, path in zip(specification.points, chains, strict=True):
-        table = read_table(path, aggregates.CHAINS)
-        found = provenance(path).get("point")
-        if point != found:
-            raise GrokphaseError(f"{path} is of {found}, not of {point}; delete it and run again")
-        parts.append(judge(table, point, specification.convergence))
-    table = pa.concat_tables(parts)
+    named = zip(specification.points, chains, strict=True)
+    table = pa.concat_tables(
+        [judge_file(path, point, specification.model) for point, path in named]
+    )
     write_table(table_file, table, specification.model_dump(mode="json"))
     rows = table.to_pylist()
     failed = [row for row in rows if not row["converged"]]

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-CHAIN_LIMIT = 4096
-"""Draws of a chain kept at most; shorter chains are kept whole."""
+from grokphase.specifications.convergence import CHAIN_LIMIT
 
 _PIECE = 2**16
 """Draws converted to float64 at once."""

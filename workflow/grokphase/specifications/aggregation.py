@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from grokphase.parameters import Positive, PositiveCount
+from grokphase.specifications.convergence import Convergence
 from grokphase.specifications.training import TrainingSpecification
 
 
@@ -44,7 +45,8 @@ class AggregationSpecification(BaseModel):
 
     `histogram` rebins the overlaps, of models that have one. `subsets` is the number of equal
     groups of datasets whose spread gives the error bars. `control_variates` and `stein_variates`
-    say whether means are adjusted for statistics of the datasets and of the draws.
+    say whether means are adjusted for statistics of the datasets and of the draws. `convergence` is
+    when the point counts as converged, by its chains.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,3 +60,4 @@ class AggregationSpecification(BaseModel):
     control_variates: bool
     stein_variates: bool
     histogram: Histogram | None = None
+    convergence: Convergence

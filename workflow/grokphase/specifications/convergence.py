@@ -4,6 +4,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grokphase.parameters import Positive
 
+CHAIN_LIMIT = 4096
+"""Draws of a chain kept at most; shorter chains are kept whole."""
+
 FEWEST_DRAWS = 4
 """Draws of a network from which convergence can be judged."""
 

@@ -3,7 +3,6 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from grokphase.parameters import Parameters
-from grokphase.specifications.convergence import Convergence
 
 
 class FigureSpecification(BaseModel):
@@ -13,7 +12,6 @@ class FigureSpecification(BaseModel):
     points : point name -> parameters, for the sampled networks; empty if there are none.
     lines : line name -> parameters, for the theory; their noise is not used.
     noises : noises of the sweep that are drawn.
-    convergence : when a point counts as converged.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,5 +23,4 @@ class FigureSpecification(BaseModel):
     points: dict[str, Parameters]
     lines: dict[str, Parameters]
     noises: tuple[float, ...]
-    convergence: Convergence
     baseline_datasets: int = Field(ge=0)

@@ -72,7 +72,8 @@ CHAINS = pa.schema(
 
 acceptance, sweep_acceptance : those of the network (grokphase.tables.shards).
 adjusted_mean : mean of the draws without what their Stein variates explain (grokphase.stein).
-draws ... batch_means : the chain (grokphase.sampling.chains).
+draws ... batch_means : the chain (grokphase.sampling.chains); without batch_means where they are
+    the draws, of batches of one.
 """
 
 DIAGNOSTIC_NAMES = (

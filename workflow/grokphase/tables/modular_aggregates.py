@@ -1,4 +1,4 @@
-"""Aggregates of one point of modular addition, beside outputs and diagnostics."""
+"""Aggregates of one point of modular addition, beside outputs and chains."""
 
 import pyarrow as pa
 
