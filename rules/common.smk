@@ -122,7 +122,7 @@ check_results_folder()
 
 
 def check_results_without_record():
-    """End the run if shards or theory were made with other settings and Snakemake does not know.
+    """End the run if tables were made with other settings and Snakemake does not know.
 
     What results were made with is in its own folder, which lacks those that were copied without
     it; it then takes them for current.
