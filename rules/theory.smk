@@ -14,6 +14,9 @@ for model in THEORY_TABLES:
             LAYOUT.benchmark("theory/{experiment}/{line}")
         wildcard_constraints:
             experiment=experiments_of(model),
+        # Before figures, which may have to wait for it, and after training, whose priority is above
+        # 1: beside the last jobs of training there is time.
+        priority: 0.5
         localrule: True
         conda:
             "../envs/conda.yaml"
@@ -40,6 +43,7 @@ rule baseline:
         LAYOUT.log("baseline/{experiment}/{dataset}"),
     benchmark:
         LAYOUT.benchmark("baseline/{experiment}/{dataset}")
+    priority: 0.5
     conda:
         "../envs/conda.yaml"
     resources:
