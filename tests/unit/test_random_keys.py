@@ -9,7 +9,7 @@ import pytest
 from grokphase.sampling import tree
 from grokphase.sampling.ensemble import Sampler, Schedule
 from grokphase.sampling.kernels import Target, load
-from grokphase.sampling.random_keys import fold_in_name, network_keys
+from grokphase.sampling.random_keys import fold_in_name, listed, network_keys, stacked
 
 IDENTITIES = list(
     itertools.product(
@@ -69,6 +69,19 @@ def test_a_purpose_is_folded_into_the_keys_of_all_networks():
     keys = network_keys(*identity, networks, "steps")
     for key, one in zip(keys, networks, strict=True):
         assert data(key) == data(fold_in_name(network_key(*identity, *one), "steps"))
+
+
+def test_keys_are_stacked_and_listed_as_arrays_are():
+    """As jnp.stack does and iterating, with no program compiled for it."""
+    parts = [jax.random.split(jax.random.key(seed), 3) for seed in range(2)]
+    together = stacked(parts)
+    assert together.dtype == parts[0].dtype
+    assert together.shape == (2, 3)
+    np.testing.assert_array_equal(
+        jax.random.key_data(together), np.stack([jax.random.key_data(part) for part in parts])
+    )
+    for one, part in zip(listed(together), parts, strict=True):
+        assert [data(key) for key in listed(one)] == [data(key) for key in part]
 
 
 def test_leaves_of_a_pytree_have_independent_noise():

@@ -68,8 +68,10 @@ def test_every_rule_is_reached(shipped):
 
 
 def test_what_takes_longest_comes_first_and_finished_points_before_others_train(shipped):
-    """The point with an umbrella among the training jobs; aggregation before all of them. Theory and
-    baselines last, but for the figures that wait for them."""
+    """The point with an umbrella among the training jobs; aggregation before all of them.
+
+    Theory and baselines come last, but for the figures that wait for them.
+    """
     found = {}
     for rule, lines in shipped.planned("fig2"):
         point = re.search(r"point=([^,\n]*)", lines)

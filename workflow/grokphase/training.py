@@ -25,7 +25,7 @@ from grokphase.sampling import kernels
 from grokphase.sampling.checkpoint import Arrays, Checkpoint, checkpoint_of
 from grokphase.sampling.ensemble import Ensemble, Sampler, Schedule, block_size
 from grokphase.sampling.programs import Programs
-from grokphase.sampling.random_keys import network_keys
+from grokphase.sampling.random_keys import listed, network_keys, stacked
 from grokphase.specifications.dataset import DatasetSpecification, PairOrderSpecification
 from grokphase.specifications.training import STARTS, TrainingSpecification, Umbrella
 from grokphase.storage import write_table
@@ -184,7 +184,7 @@ def _train_group(
     placed = _stacked(
         [
             _placed(specification, model, keys, one)
-            for keys, one in zip(start_keys, data, strict=True)
+            for keys, one in zip(listed(start_keys), data, strict=True)
         ]
     )
     together, noise_ratios = _stacked(data), _noise_ratios(specification)
@@ -424,7 +424,7 @@ def _network_keys(
 ) -> jax.Array:
     """Keys [datasets, networks] for a purpose."""
     one = specification
-    return jnp.stack(
+    return stacked(
         [
             network_keys(
                 one.experiment, one.seed, one.point, dataset, one.networks.starts(), purpose
@@ -447,7 +447,10 @@ def _placed(
             specification.planted,
         )
         for key, (kind, _), noise in zip(
-            keys, specification.networks.starts(), _first_noises(specification), strict=True
+            listed(keys),
+            specification.networks.starts(),
+            _first_noises(specification),
+            strict=True,
         )
     ]
     return _stacked(positions)

@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+IMPLEMENTATION = "threefry2x32"
+"""Of the generator, whatever JAX's own default is."""
+
 
 def fold_in_name(key: jax.Array, name: str) -> jax.Array:
     """Fold a name into a key through 64 bits of its SHA-256."""
@@ -54,8 +57,24 @@ def _folded(seed: jax.Array, words: jax.Array) -> jax.Array:
     def fold(keys: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
         return jax.vmap(jax.random.fold_in)(keys, column), None
 
-    first = jax.random.key(seed, impl="threefry2x32")
+    first = jax.random.key(seed, impl=IMPLEMENTATION)
     return jax.lax.scan(fold, jnp.broadcast_to(first, words.shape[:1]), words.T)[0]
+
+
+def stacked(keys: Sequence[jax.Array]) -> jax.Array:
+    """Arrays of keys along a new leading axis.
+
+    Here and in `listed` the host moves the words of the keys: JAX would compile a program for it,
+    together 0.1 s of every training job.
+    """
+    words = np.stack([np.asarray(jax.random.key_data(key)) for key in keys])
+    return jax.random.wrap_key_data(jax.device_put(words), impl=IMPLEMENTATION)
+
+
+def listed(keys: jax.Array) -> list[jax.Array]:
+    """The arrays of keys along the leading axis."""
+    words = [jax.device_put(one) for one in np.asarray(jax.random.key_data(keys))]
+    return [jax.random.wrap_key_data(one, impl=IMPLEMENTATION) for one in words]
 
 
 def generator(key: jax.Array) -> np.random.Generator:
