@@ -1,5 +1,8 @@
 """Between blocks of draws: what is saved when; and what a shard says of its sweeps."""
 
+import contextlib
+import logging
+import signal
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -126,3 +129,35 @@ def test_a_finished_job_that_runs_again_saves_nothing(tmp_path, monkeypatch):
     training.train(*job, tmp_path / "second", tmp_path / "checkpoints", "")
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     assert state.stat().st_mtime_ns == before
+
+
+def test_signals_from_the_first_line_to_the_last_end_no_job(tmp_path, monkeypatch, caplog):
+    """Once a job says that it continues it can be stopped; what is left at the end is done."""
+    known = DatasetSpecification(experiment="e", seed=3, dataset=0, input_dim=3, train_size=6)
+    write_dataset(known, tmp_path / "0.npz")
+    job = specification(), {0: tmp_path / "0.npz"}
+    training.train(*job, tmp_path / "undisturbed", tmp_path / "other", "")
+    with monkeypatch.context() as patch:
+        at_once = contextlib.nullcontext(lambda: "SIGTERM")
+        patch.setattr(training, "interruptible", lambda: at_once)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM after 3 of 13 draws"):
+            training.train(*job, tmp_path / "shard", tmp_path, "")
+
+    def terminate(*_):
+        signal.raise_signal(signal.SIGTERM)
+        return True
+
+    class Terminates(logging.Handler):
+        emit = terminate
+
+    handler = Terminates()
+    handler.addFilter(lambda record: "continuing after 3 of 13" in record.getMessage())
+    caplog.set_level(logging.INFO, "grokphase.training")
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger("grokphase.training"), "handlers", [handler])
+        with pytest.raises(StoppedError, match="stopped by SIGTERM after"):
+            training.train(*job, tmp_path / "shard", tmp_path, "")
+    write = training.write_table
+    monkeypatch.setattr(training, "write_table", lambda *a: terminate() and write(*a))
+    training.train(*job, tmp_path / "shard", tmp_path, "")
+    assert (tmp_path / "shard").read_bytes() == (tmp_path / "undisturbed").read_bytes()

@@ -78,11 +78,10 @@ def train(
     finished = _unpack_finished(restored)
     for dataset in sorted(dataset_files.keys() - finished.keys()):
         require_dataset(dataset_files[dataset])
-    if restored:
-        done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
-        _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
-
     with interruptible() as interrupted:
+        if restored:
+            done = total * len(finished) + int(restored.get("current/done", 0)) * len(groups[0])
+            _log.info(f"continuing after {done} of {total * len(dataset_files)} draws")
         keeper = _Keeper(
             checkpoint, checkpoint_seconds, interrupted, finished, total, len(dataset_files)
         )
@@ -91,12 +90,13 @@ def train(
                 files = {dataset: dataset_files[dataset] for dataset in group}
                 finished |= _train_group(specification, model, sampler, files, restored, keeper)
         keeper.close()
-    if memory := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
-        _log.info(f"{memory / 2**20:.0f} MiB of the accelerator were used at most")
-    if restored.keys() != _pack_finished(finished).keys():
-        checkpoint.save_last(_pack_finished(finished))
-    table = _table(finished, specification.networks.starts(), specification.model)
-    write_table(output, table, identity)
+        if memory := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+            _log.info(f"{memory / 2**20:.0f} MiB of the accelerator were used at most")
+        # A signal that comes now finds little left to do, which is done.
+        if restored.keys() != _pack_finished(finished).keys():
+            checkpoint.save_last(_pack_finished(finished))
+        table = _table(finished, specification.networks.starts(), specification.model)
+        write_table(output, table, identity)
 
 
 def _configure_arithmetic() -> None:
