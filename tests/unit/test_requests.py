@@ -217,7 +217,7 @@ def test_figures_and_summaries_judge_their_points():
 def test_long_chains_take_longer_to_judge_and_more_disk():
     """A hundred times as many draws of each of 20 networks, up to those that are kept."""
     name, long = "teacher_student", {}
-    for draws in (4, 400, 10_000, 20_000):
+    for draws in (4, 400, 4096, 10_000, 20_000):
         source = yaml.safe_load((ROOT / "config.yaml").read_text())
         source["experiments"][name]["sampler"]["draws"] = draws
         of = load_config(source)
@@ -225,13 +225,15 @@ def test_long_chains_take_longer_to_judge_and_more_disk():
         job = {"experiment": name, "point": point, "rule": "aggregate"}
         figure = {"rule": "figure", "figure": "fig1"}
         long[draws] = estimation.needs(job, of).disk, estimation.needs(figure, of).needs
-    (disk, short), (more_disk, longer), most, all_the_same = long.values()
+    (disk, short), (more_disk, longer), (whole, _), most, all_the_same = long.values()
     assert more_disk - disk == pytest.approx(20 * 396 * 7 * 8 / 2**20)
     assert longer.seconds - short.seconds == pytest.approx(
         7 * 20 * 396 * resources.SECONDS_PER_DRAW_JUDGED
     )
     assert longer.memory > short.memory
     assert most == all_the_same
+    # Beside the draws that are kept the means of the batches that they stand for.
+    assert most[0] - disk == pytest.approx(2 * (whole - disk), rel=0.01)
 
 
 # --- totals ---------------------------------------------------------------------------------------

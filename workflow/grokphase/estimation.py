@@ -168,9 +168,11 @@ def needs(job: Mapping[str, str], config: Config) -> Job | None:
     disk = {"theory": 0.2, "aggregate": 0.05, "summary": 0.02, "figure": 0.5}[stage]
     cost = resources.Resources(resources.SECONDS[stage], 200.0)
     if stage == "aggregate":
-        # Of every observable; a file is a third to two thirds of this.
         draws = _draws_kept(config, job["experiment"], job["point"])
-        disk += draws * len(OBSERVABLES[config.experiments[job["experiment"]].model]) * 8 / 2**20
+        observables = len(OBSERVABLES[config.experiments[job["experiment"]].model])
+        # Of longer chains the means of batches are kept too. Files are 0.7 to 0.9 of this.
+        numbers = 2 if config.training(job["experiment"], job["point"]).draws > CHAIN_LIMIT else 1
+        disk += draws * observables * numbers * 8 / 2**20
     if stage in ("summary", "figure"):
         if stage == "summary":
             name, points = job["experiment"], config.summary(job["experiment"]).points

@@ -128,6 +128,9 @@ SECONDS_PER_DRAW_JUDGED = 1e-5
 """The same for a draw that is kept of a network: 0.33 s for 20 networks of 1000 draws and 1.3 s for
 as many of 4096 on a machine of slowness 1.6."""
 
+JUDGING_MEMORY = 60.0
+"""MiB of the library of diagnostics."""
+
 BYTES_PER_DRAW_JUDGED = 600
 """Memory for the same: 220 MiB with short chains, 310 with 20 networks of 4096 draws and 770 with
 200."""
@@ -256,7 +259,7 @@ def judging(draws: Sequence[int]) -> Resources:
         return Resources(0.0, 0.0)
     seconds = JUDGING_START + len(draws) * SECONDS_PER_POINT_JUDGED
     seconds += sum(draws) * SECONDS_PER_DRAW_JUDGED
-    return Resources(seconds, 60 + max(draws) * BYTES_PER_DRAW_JUDGED / 2**20)
+    return Resources(seconds, JUDGING_MEMORY + max(draws) * BYTES_PER_DRAW_JUDGED / 2**20)
 
 
 def memory_request(expected: float, attempt: int) -> int:
